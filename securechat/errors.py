@@ -1,0 +1,198 @@
+"""Every error of the packages ``securechat`` and ``keyserver``, as one tree.
+
+SecureChatError
+├── InvalidIdError             an identifier outside its alphabet or length
+├── WireError                  bytes that our own encoder would not have written
+├── CryptoError
+│   ├── InvalidSignatureError
+│   ├── DecryptionError        one error for every reason why a message does not open
+│   └── WeakPublicKeyError     a key agreement that gave all zeros, or a key of the wrong form
+├── SessionError
+│   ├── NoSessionError
+│   ├── DuplicateMessageError
+│   ├── MessageGapError        more messages skipped than the caps allow
+│   ├── ChainExhaustedError
+│   ├── StalePreKeyError       a prekey that is expired, not yet valid or unknown
+│   └── IdentityChangedError
+├── DeviceListError            forged, forked or rolled-back list of devices
+├── TransportError             the network or the server failed; the same call may be tried again
+│   └── ServerError            the server answered with a problem: ``code``, ``retryable``
+├── StoreError
+│   ├── WrongKeyError          passphrase or key does not open the store, or the file is not a store
+│   ├── StoreLockedError       another process has the store open
+│   ├── StoreFullError         the disk is full; nothing was changed
+│   └── StoreRollbackError     the store is an older copy of itself
+├── AccessDeniedError
+├── AuthenticationError
+├── PolicyError
+└── SettingsError
+
+Each has a stable ``code``. Texts hold numbers and rules, never contents, keys, tokens or names.
+"""
+
+from typing import ClassVar
+
+
+class SecureChatError(Exception):
+    """Base of all errors of this project; ``code`` is stable and safe to show and to log."""
+
+    code: ClassVar[str] = "securechat_error"
+
+
+class InvalidIdError(SecureChatError):
+    """An identifier outside its alphabet or length."""
+
+    code = "invalid_id"
+
+
+class WireError(SecureChatError):
+    """Bytes that our own encoder would not have written."""
+
+    code = "malformed"
+
+
+class CryptoError(SecureChatError):
+    """Base of cryptographic failures."""
+
+    code = "crypto_error"
+
+
+class InvalidSignatureError(CryptoError):
+    """A signature does not verify."""
+
+    code = "invalid_signature"
+
+
+class DecryptionError(CryptoError):
+    """A message does not open; deliberately without the reason."""
+
+    code = "cannot_decrypt"
+
+
+class WeakPublicKeyError(CryptoError):
+    """A public key of the wrong form, or one whose agreement is all zeros."""
+
+    code = "weak_public_key"
+
+
+class SessionError(SecureChatError):
+    """Base of errors of a session's state."""
+
+    code = "session_error"
+
+
+class NoSessionError(SessionError):
+    """There is no session that could open or seal this message."""
+
+    code = "no_session"
+
+
+class DuplicateMessageError(SessionError):
+    """The message was opened before."""
+
+    code = "duplicate"
+
+
+class MessageGapError(SessionError):
+    """A counter jumps further than the caps allow."""
+
+    code = "epoch_gap"
+
+
+class ChainExhaustedError(SessionError):
+    """A chain index would pass the four bytes that the wire holds."""
+
+    code = "chain_exhausted"
+
+
+class StalePreKeyError(SessionError):
+    """A prekey is expired, not yet valid, or no longer held."""
+
+    code = "stale_prekey"
+
+
+class IdentityChangedError(SessionError):
+    """The peer's account key is not the one seen before."""
+
+    code = "identity_changed"
+
+
+class DeviceListError(SecureChatError):
+    """A device list is forged, forked or older than the one already seen."""
+
+    code = "device_list_invalid"
+
+
+class TransportError(SecureChatError):
+    """The network failed; the same call may be tried again."""
+
+    code = "transport"
+
+
+class ServerError(TransportError):
+    """The server refused: its problem ``code`` and whether trying again can help."""
+
+    def __init__(self, server_code: str, *, status: int, retryable: bool, retry_after_s: float = 0.0) -> None:
+        super().__init__(f"the server refused: {server_code} (status {status})")
+        self.server_code = server_code
+        self.status = status
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class StoreError(SecureChatError):
+    """Base of failures of a local store or a server's database."""
+
+    code = "store_error"
+
+
+class WrongKeyError(StoreError):
+    """The passphrase or key does not open the store, or the file is not a store."""
+
+    code = "store_wrong_key"
+
+
+class StoreLockedError(StoreError):
+    """Another process has the store open."""
+
+    code = "store_locked"
+
+
+class StoreFullError(StoreError):
+    """The disk or the quota is full; nothing was changed."""
+
+    code = "store_full"
+
+
+class StoreRollbackError(StoreError):
+    """The store is an older copy of itself; sessions must be made anew."""
+
+    code = "store_rollback"
+
+
+class AccessDeniedError(SecureChatError):
+    """The policy refuses; ``policy`` is the id of the rule that decided."""
+
+    code = "access_denied"
+
+    def __init__(self, policy: str) -> None:
+        super().__init__(f"refused by policy rule {policy}")
+        self.policy = policy
+
+
+class AuthenticationError(SecureChatError):
+    """A token, session or proof of possession is missing, expired or wrong."""
+
+    code = "unauthenticated"
+
+
+class PolicyError(SecureChatError):
+    """A policy tree cannot be used; the text names each file, line and reason."""
+
+    code = "policy_invalid"
+
+
+class SettingsError(SecureChatError):
+    """A setting is missing or out of range."""
+
+    code = "settings_invalid"

@@ -1,0 +1,6 @@
+"""The two inputs that everybody needs and nobody may take from the environment: time and randomness."""
+
+from collections.abc import Callable
+
+Clock = Callable[[], int]  # UTC now, in milliseconds since 1970
+RandomBytes = Callable[[int], bytes]  # that many bytes from the system's generator
