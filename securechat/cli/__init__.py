@@ -1,0 +1,1 @@
+"""The commands: composition roots that may import every package and own no rules."""
