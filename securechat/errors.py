@@ -24,6 +24,13 @@ SecureChatError
 │   └── StoreRollbackError     the store is an older copy of itself
 ├── AccessDeniedError
 ├── AuthenticationError
+│   ├── TokenInvalidError      malformed, tampered, of an unknown key or for another organisation
+│   ├── TokenExpiredError
+│   ├── TokenNotYetValidError
+│   ├── TokenAudienceError
+│   ├── ProofInvalidError      the challenge was not answered with the device's key
+│   ├── DeviceUnknownError     the device is not in the account's list
+│   └── SessionUnknownError    the session ended or never was
 ├── PolicyError
 └── SettingsError
 
@@ -184,6 +191,48 @@ class AuthenticationError(SecureChatError):
     """A token, session or proof of possession is missing, expired or wrong."""
 
     code = "unauthenticated"
+
+
+class TokenInvalidError(AuthenticationError):
+    """The token is malformed, tampered with, of an unknown key or for a foreign organisation."""
+
+    code = "token_invalid"
+
+
+class TokenExpiredError(AuthenticationError):
+    """The token's time is over; a new one may be fetched."""
+
+    code = "token_expired"
+
+
+class TokenNotYetValidError(AuthenticationError):
+    """The token was issued in the future: one of the two clocks is wrong."""
+
+    code = "token_not_yet_valid"
+
+
+class TokenAudienceError(AuthenticationError):
+    """The token was minted for another server."""
+
+    code = "token_audience"
+
+
+class ProofInvalidError(AuthenticationError):
+    """The challenge is unknown, used or too old, or its signature is not of the device's key."""
+
+    code = "proof_invalid"
+
+
+class DeviceUnknownError(AuthenticationError):
+    """The device is not in the account's device list: never enrolled, or removed."""
+
+    code = "device_unknown"
+
+
+class SessionUnknownError(AuthenticationError):
+    """The session ended or never was; a new one may be opened."""
+
+    code = "session_unknown"
 
 
 class PolicyError(SecureChatError):
