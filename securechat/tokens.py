@@ -5,7 +5,6 @@ A token is a JWT (RFC 7519) with the header ``{"alg": "Ed25519", "kid": ..., "ty
 app's public key alone. A token by itself opens nothing: every use also needs a proof by the device's own key.
 """
 
-import base64
 import hashlib
 import os
 import secrets
@@ -21,6 +20,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+from securechat.base64url import decode_base64url, encode_base64url
 from securechat.crypto.keys import KEY_BYTES, SigningKeyPair, VerifyKey
 from securechat.crypto.secret import SecretBytes
 from securechat.errors import (
@@ -31,6 +31,7 @@ from securechat.errors import (
     TokenExpiredError,
     TokenInvalidError,
     TokenNotYetValidError,
+    WireError,
 )
 from securechat.ids import OrgId, UserId, org_id, user_id
 from securechat.ports import Clock, RandomBytes
@@ -135,8 +136,8 @@ class TokenMinter:
         raw = _read_private(Path(path))
         try:
             content = msgspec.json.decode(raw, type=_MintKeyFile)
-            seed = SecretBytes(_decode_key(content.seed))
-        except (msgspec.DecodeError, ValueError) as error:
+            seed = SecretBytes(decode_base64url(content.seed))
+        except (msgspec.DecodeError, WireError) as error:
             raise SettingsError(f"{path} is not a minting key file") from error
         return cls(content.app, seed, content.kid, content.audience, clock=clock)
 
@@ -284,18 +285,6 @@ def key_thumbprint(key: VerifyKey) -> str:
     return encode_base64url(hashlib.sha256(jwk.encode()).digest())
 
 
-def encode_base64url(raw: bytes) -> str:
-    """Return ``raw`` as base64url without padding (RFC 4648 section 5)."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _decode_key(text: str) -> bytes:
-    raw = base64.urlsafe_b64decode(text + "=")
-    if encode_base64url(raw) != text:
-        raise ValueError("not canonical base64url")
-    return raw
-
-
 def _parse_app_key(line: str) -> tuple[str, AppKey]:
     fields = line.split()
     if len(fields) != 4:
@@ -303,8 +292,8 @@ def _parse_app_key(line: str) -> tuple[str, AppKey]:
     app, kid, public, orgs = fields
     try:
         msgspec.convert([app, kid, public], tuple[_Name, _Name, _Key])
-        key = VerifyKey(_decode_key(public))
-    except (msgspec.ValidationError, ValueError) as error:
+        key = VerifyKey(decode_base64url(public))
+    except (msgspec.ValidationError, WireError) as error:
         raise SettingsError("the app, key id or public key is malformed") from error
     allowed = None if orgs == ANY_ORG else frozenset(org_id(org) for org in orgs.split(","))
     return kid, AppKey(app, key, allowed)

@@ -1,0 +1,1 @@
+"""What all HTTP servers share: routes, authentication, authorization, problems, limits, OpenAPI."""
