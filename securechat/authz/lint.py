@@ -70,7 +70,8 @@ def check_tree(tree: PolicyTree) -> CheckedTree:
     roles, role_problems = _roles(tree)
     policies, problems = _policies(tree)
     schema, schema_problems = _schema(tree)
-    problems = [*role_problems, *schema_problems, *problems, *_guardrail_problems(policies)]
+    problems = [*role_problems, *schema_problems, *problems]
+    problems.extend(chain(_annotation_problems(policies), _guardrail_problems(policies)))
     if schema is None or roles is None:
         raise InvalidPolicyTreeError(problems)
     found = declared(schema.tokens)
@@ -85,6 +86,18 @@ def check_tree(tree: PolicyTree) -> CheckedTree:
             [schema.problem(named_line(schema.tokens, text), text) for text in undecidable]
         )
     return CheckedTree(tree, roles, policies, engine)
+
+
+def format_tree(tree: PolicyTree) -> tuple[tuple[str, str], ...]:
+    """Return path and new text of every policy file that is not in the one layout.
+
+    Raises InvalidPolicyTreeError if a policy does not parse.
+    """
+    problems = _policies(tree)[1]
+    if problems:
+        raise InvalidPolicyTreeError(problems)
+    texts = ((file, text, cedar.format_policies(text)) for file, text in tree.matching(POLICY_FILES))
+    return tuple((file, new) for file, old, new in texts if new != old)
 
 
 def _roles(tree: PolicyTree) -> tuple[RoleBook | None, Sequence[Problem]]:
@@ -129,7 +142,6 @@ def _policies(tree: PolicyTree) -> tuple[tuple[Policy, ...], list[Problem]]:
                 problems.append(parsed)
             else:
                 policies.append(parsed)
-    problems.extend(_annotation_problems(policies))
     return tuple(policies), problems
 
 
