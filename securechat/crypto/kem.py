@@ -52,6 +52,13 @@ class KemPublicKey:
                 f"the KEM key has {len(self.raw)} bytes, not {PUBLIC_KEY_BYTES[self.kind]}"
             )
 
+    def check(self) -> None:
+        """Check the encoding of the whole key. Raises WeakPublicKeyError (FIPS 203 section 7.2)."""
+        try:
+            _parse_public(self.kind, self.raw)
+        except ValueError as error:
+            raise WeakPublicKeyError("the KEM key is malformed") from error
+
     def encapsulate(self) -> tuple[SecretBytes, bytes]:
         """Return a fresh 32-byte secret and its ciphertext (1,088 or 1,568 bytes).
 
