@@ -47,7 +47,7 @@ class Accounts(Protocol):
         ...
 
     async def take_roles(self, claims: Claims) -> None:
-        """Remember the roles of a newer token for its account; recorded, and without effect for older tokens."""
+        """Remember, and record, the roles of a token for its account; an older token changes nothing."""
         ...
 
 

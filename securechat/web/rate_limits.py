@@ -15,7 +15,7 @@ MAX_KEYS: Final = 100_000  # buckets kept; the longest untouched one, most likel
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A bucket of ``burst`` tokens that fills up again in ``window_s`` seconds; ``name`` stands in the headers."""
+    """A bucket of ``burst`` tokens that fills up in ``window_s`` seconds; ``name`` stands in the headers."""
 
     name: str
     burst: int
