@@ -98,6 +98,10 @@ class Clinic:
             write_private(key_file, secrets.token_bytes(STORE_KEY_BYTES))
         return folder / f"{person.handle}.db", SecretBytes(key_file.read_bytes())
 
+    def has_device(self, person: Person) -> bool:
+        """Whether the person's store was made."""
+        return (self.folder / "devices" / f"{person.handle}.db").exists()
+
     def url(self) -> str:
         """Return the address of the clinic's server. Raises SettingsError if it never ran."""
         try:
@@ -119,12 +123,16 @@ def seed_clinic(folder: Path) -> Clinic:
     for part in ("server", "app", "devices"):
         (folder / part).mkdir(parents=True, exist_ok=True, mode=0o700)
     key_id = f"dev-{secrets.token_hex(4)}"
-    generate_mint_key(folder / "app" / "mint.key", app_id="dev-clinic", kid=key_id, audience=AUDIENCE)
+    org = _random_id("org")
+    registration = generate_mint_key(
+        folder / "app" / "mint.key", app_id="dev-clinic", kid=key_id, audience=AUDIENCE, orgs=[org]
+    )
+    (folder / "server" / "app-keys").write_text(registration + "\n")
     people = [
         Person(handle=handle, name=name, user=_random_id("u"), roles=list(roles), writes_to=writes_to)
         for handle, name, roles, writes_to in SEEDED
     ]
-    listing = ClinicFile(org=_random_id("org"), key_id=key_id, people=people)
+    listing = ClinicFile(org=org, key_id=key_id, people=people)
     write_private(folder / "app" / "clinic.json", msgspec.json.format(msgspec.json.encode(listing)))
     return load_clinic(folder)
 

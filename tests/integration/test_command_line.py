@@ -1,0 +1,154 @@
+"""The commands as a new user types them, against a real server process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.server_process import ServerProcess, run_securechat
+
+SAFETY_NUMBER_LENGTH = 12 * 5 + 11  # twelve groups of five digits and the blanks between them
+
+
+def test_send_and_tail_work_with_pipes(running_server: ServerProcess) -> None:
+    folder = running_server.folder
+    text = "first line\nsecond line \U0001f469‍⚕️\n"
+    sent = run_securechat(folder, "send", "--as", "pat", "--to", "dr-lee", text=text)
+    assert sent.returncode == 0, sent.stderr
+    message_id = sent.stdout.strip()
+    tail = run_securechat(folder, "tail", "--as", "dr-lee", "--json", "--until-empty")
+    assert tail.returncode == 0, tail.stderr
+    (row,) = [json.loads(line) for line in tail.stdout.splitlines()]
+    assert row["text"] == text
+    assert row["from"] == "pat"
+    assert row["id"] == message_id
+    again = run_securechat(folder, "tail", "--as", "dr-lee", "--json", "--until-empty")
+    assert again.stdout == ""
+
+
+def test_each_line_is_a_message_and_arrives_in_order(running_server: ServerProcess) -> None:
+    folder = running_server.folder
+    lines = [f"reading {number}" for number in range(40)]
+    sent = run_securechat(
+        folder, "send", "--as", "sam", "--to", "nurse-kim", "--lines", text="\n".join(lines)
+    )
+    assert sent.returncode == 0, sent.stderr
+    tail = run_securechat(folder, "tail", "--as", "nurse-kim", "--json", "--until-empty")
+    assert [json.loads(line)["text"] for line in tail.stdout.splitlines()] == lines
+
+
+def test_an_idempotency_key_is_sent_once(running_server: ServerProcess) -> None:
+    folder = running_server.folder
+    first = run_securechat(
+        folder, "send", "--as", "pat", "--to", "dr-lee", "--key", "lab-8841", "potassium 6.1"
+    )
+    again = run_securechat(
+        folder, "send", "--as", "pat", "--to", "dr-lee", "--key", "lab-8841", "potassium 6.1"
+    )
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    assert first.stdout == again.stdout
+    tail = run_securechat(folder, "tail", "--as", "dr-lee", "--json", "--until-empty")
+    assert len(tail.stdout.splitlines()) == 1
+
+
+def test_both_sides_print_the_same_safety_number(running_server: ServerProcess) -> None:
+    folder = running_server.folder
+    mine = run_securechat(folder, "safety-number", "--as", "pat", "--with", "dr-lee")
+    theirs = run_securechat(folder, "safety-number", "--as", "dr-lee", "--with", "pat")
+    assert mine.stdout == theirs.stdout
+    assert len(mine.stdout.strip()) == SAFETY_NUMBER_LENGTH
+
+
+def test_whoami_tells_the_opaque_user_id(running_server: ServerProcess) -> None:
+    whoami = run_securechat(running_server.folder, "whoami", "--as", "pat", "--json")
+    facts = json.loads(whoami.stdout)
+    assert facts["user"].startswith("u-")
+    assert facts["server"] == running_server.url
+    assert len(bytes.fromhex(facts["account_key"])) == 32
+
+
+def test_two_terminals_hold_a_conversation(running_server: ServerProcess) -> None:
+    folder = running_server.folder
+    chats = {
+        handle: subprocess.Popen(
+            [sys.executable, "-m", "securechat", "chat", "--as", handle, "--dir", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for handle in ("pat", "dr-lee")
+    }
+    try:
+        _say(chats["pat"], "good morning")
+        assert _read_until(chats["dr-lee"], "good morning").endswith("pat: good morning")
+        _say(chats["dr-lee"], "good morning, how are you?")
+        _read_until(chats["pat"], "how are you?")
+    finally:
+        for chat in chats.values():
+            _say(chat, "/quit")
+            chat.wait(30)
+            for stream in (chat.stdin, chat.stdout):
+                assert stream is not None
+                stream.close()
+    assert [chat.returncode for chat in chats.values()] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["whoami", "--as", "nobody"], 2, "nobody is called"),
+        (["send", "--as", "pat", "--to", "sam", "hello"], 1, "not sent"),
+        (["send", "--as", "pat", "--to", "dr-lee", "x" * 70_000], 1, "message_too_large"),
+    ],
+)
+def test_an_error_is_one_line_with_a_status(
+    running_server: ServerProcess, arguments: list[str], status: int, words: str
+) -> None:
+    done = run_securechat(running_server.folder, *arguments)
+    assert done.returncode == status, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_no_server_is_told_with_a_hint(clinic_server: ServerProcess) -> None:
+    clinic_server.start()
+    clinic_server.stop()
+    done = run_securechat(clinic_server.folder, "whoami", "--as", "nobody-yet")
+    assert done.returncode == 2
+    done = run_securechat(clinic_server.folder, "send", "--as", "pat", "--to", "coord-ana", "hello")
+    assert done.returncode == 4
+    assert "serve --dev" in done.stderr
+
+
+def test_a_folder_without_a_clinic_is_told_with_a_hint(tmp_path: Path) -> None:
+    done = run_securechat(tmp_path / "nowhere", "whoami", "--as", "pat")
+    assert done.returncode == 2
+    assert "serve --dev" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["", "serve", "demo", "chat", "send", "tail", "whoami", "safety-number", "token", "policy"]
+)
+def test_every_command_has_help(command: str) -> None:
+    words = [command] if command else []
+    done = subprocess.run(
+        [sys.executable, "-m", "securechat", *words, "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "usage:" in done.stdout
+
+
+def _say(chat: "subprocess.Popen[str]", line: str) -> None:
+    assert chat.stdin is not None
+    chat.stdin.write(line + "\n")
+    chat.stdin.flush()
+
+
+def _read_until(chat: "subprocess.Popen[str]", words: str) -> str:
+    assert chat.stdout is not None
+    for line in chat.stdout:
+        if words in line:
+            return line.rstrip("\n")
+    raise AssertionError("the chat ended before it showed the words")
