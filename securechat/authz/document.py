@@ -33,6 +33,8 @@ def parse_document(text: str) -> Node:
         raise MisreadError(mark.line + 1 if mark else 1, error.problem or "not YAML") from error
     except yaml.YAMLError as error:
         raise MisreadError(1, "not YAML") from error
+    except RecursionError as error:
+        raise MisreadError(1, "the document is nested too deeply") from error
     if root is None:
         raise MisreadError(1, "the document is empty")
     return root

@@ -49,22 +49,22 @@ class Verdict:
     errors: tuple[str, ...] = ()
 
 
-def syntax_error(text: str) -> str | None:
-    """Return why ``text`` is no Cedar policy, or None."""
+def syntax_errors(text: str) -> tuple[str, ...]:
+    """Return why ``text`` is no Cedar policy; nothing if it is one."""
     try:
-        cedarpy.PolicySet.from_str(text)
+        cedarpy.policies_to_pst(text)
     except ValueError as error:
-        return str(error)
-    return None
+        return (str(error).removeprefix("cedarpy: "),)
+    return ()
 
 
-def schema_error(text: str) -> str | None:
-    """Return why ``text`` is no Cedar schema, or None."""
+def schema_errors(text: str) -> tuple[str, ...]:
+    """Return why ``text`` is no Cedar schema; nothing if it is one."""
     try:
         cedarpy.Schema.from_str(text)
     except ValueError as error:
-        return str(error).removeprefix("error parsing schema: ")
-    return None
+        return (str(error).removeprefix("error parsing schema: "),)
+    return ()
 
 
 def type_errors(text: str, schema: SchemaHandle) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def type_errors(text: str, schema: SchemaHandle) -> tuple[str, ...]:
 
 
 def parse_schema(text: str) -> SchemaHandle:
-    """Return the schema in ``text``, for which ``schema_error`` is None."""
+    """Return the schema in ``text``, which has no ``schema_errors``."""
     return cedarpy.Schema.from_str(text)
 
 

@@ -12,7 +12,16 @@ from typing import Final
 
 import securechat.authz.engine as cedar
 from securechat.authz.engine import Engine, Policy, SchemaHandle
-from securechat.authz.locate import PolicyText, Token, fault_line, named_line, split_policies, tokenize
+from securechat.authz.locate import (
+    MAX_SCHEMA_TOKENS,
+    PolicyText,
+    Token,
+    check_nesting,
+    fault_line,
+    named_line,
+    split_policies,
+    tokenize,
+)
 from securechat.authz.model import RESERVED_REASONS
 from securechat.authz.problems import InvalidPolicyTreeError, MisreadError, Problem
 from securechat.authz.roles import ROLE_NAME, RoleBook, read_roles
@@ -83,7 +92,7 @@ def check_tree(tree: PolicyTree) -> CheckedTree:
     engine, undecidable = cedar.build_engine(handle, policies)
     if undecidable:
         raise InvalidPolicyTreeError(
-            [schema.problem(named_line(schema.tokens, text), text) for text in undecidable]
+            [schema.problem(named_line(schema.tokens, text) or 1, text) for text in undecidable]
         )
     return CheckedTree(tree, roles, policies, engine)
 
@@ -112,18 +121,20 @@ def _schema(tree: PolicyTree) -> tuple[_SchemaText | None, Sequence[Problem]]:
     starts: list[tuple[int, str]] = []
     for file, text in tree.matching(SCHEMA_FILES):
         try:
-            tokenize(text)
+            check_nesting(tokenize(text), "()[]{}<>")
         except MisreadError as error:
             return None, (error.within(file),)
         starts.append((1 + sum(part.count("\n") for part in texts), file))
         texts.append(text + "\n")
     whole = "".join(texts)
     schema = _SchemaText(whole, tokenize(whole), tuple(starts))
-    reason = cedar.schema_error(whole) if schema.tokens else "the schema is empty"
-    if reason is None:
-        return schema, ()
-    line = fault_line(whole, schema.tokens, reason, cedar.schema_error) if schema.tokens else 1
-    return None, (schema.problem(line, reason),)
+    if not 0 < len(schema.tokens) <= MAX_SCHEMA_TOKENS:
+        reason = f"a schema has 1 to {MAX_SCHEMA_TOKENS} words and signs"
+        return None, (schema.problem(1, reason),)
+    reasons = cedar.schema_errors(whole)
+    lines = (fault_line(whole, schema.tokens, reason, cedar.schema_errors) for reason in reasons)
+    problems = [schema.problem(line, reason) for line, reason in zip(lines, reasons, strict=True)]
+    return (None if problems else schema), problems
 
 
 def _policies(tree: PolicyTree) -> tuple[tuple[Policy, ...], list[Problem]]:
@@ -146,9 +157,8 @@ def _policies(tree: PolicyTree) -> tuple[tuple[Policy, ...], list[Problem]]:
 
 
 def _policy(source: PolicyText) -> Policy | Problem:
-    reason = cedar.syntax_error(source.text)
-    if reason is not None:
-        line = fault_line(source.text, source.tokens, reason, cedar.syntax_error)
+    for reason in cedar.syntax_errors(source.text):
+        line = fault_line(source.text, source.tokens, reason, cedar.syntax_errors)
         return Problem(source.file, line, reason)
     policy = cedar.parse_policy(source)
     if policy is None:
@@ -192,9 +202,14 @@ def _guardrail_problems(policies: Sequence[Policy]) -> Iterator[Problem]:
 
 def _type_problems(policy: Policy, schema: SchemaHandle) -> Iterator[Problem]:
     source = policy.source
-    for reason in cedar.type_errors(source.text, schema):
-        yield Problem(source.file, named_line(source.tokens, reason), f"[{policy.id}] {reason}")
+
+    def reasons(text: str) -> tuple[str, ...]:
+        return cedar.syntax_errors(text) or cedar.type_errors(text, schema)
+
+    for reason in reasons(source.text):
+        line = fault_line(source.text, source.tokens, reason, reasons)
+        yield Problem(source.file, line, f"[{policy.id}] {reason}")
     for entity_type, name in sorted(cedar.entity_names(policy)):
         if entity_type not in CLOSED_TYPES:
             reason = f"[{policy.id}] a rule speaks of roles, not of one {entity_type}"
-            yield Problem(source.file, named_line(source.tokens, f"`{name}`"), reason)
+            yield Problem(source.file, named_line(source.tokens, f"`{name}`") or source.first, reason)

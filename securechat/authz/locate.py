@@ -6,12 +6,20 @@ outside.
 """
 
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from securechat.authz.problems import MisreadError
+
+Reasons = Callable[
+    [str], Sequence[str]
+]  # text -> what the engine finds wrong with it, nothing if it is right
+
+MAX_POLICY_TOKENS: Final = 1_000  # the engine's parser recurses and would end the process at about 5,000
+MAX_SCHEMA_TOKENS: Final = 5_000  # the shipped schema has about 400; bounds the search for a fault's line
+MAX_NESTING: Final = 32  # brackets within brackets, for the same reason
 
 _TOKEN: Final = re.compile(
     r"""(?P<skip>\s+|//[^\n]*)
@@ -22,6 +30,8 @@ _TOKEN: Final = re.compile(
       | (?P<unknown>.)""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
+_OPENING: Final = frozenset("([{")
+_CLOSING: Final = frozenset(")]}")
 _QUOTED: Final = re.compile(r"`([^`]+)`|'([^']+)'")
 
 
@@ -73,15 +83,29 @@ def tokenize(text: str) -> tuple[Token, ...]:
     return tuple(tokens)
 
 
-def split_policies(file: str, text: str) -> tuple[PolicyText, ...]:
-    """Return the policies of one file in order; text behind the last ``;`` counts as a policy of its own.
+def check_nesting(tokens: Sequence[Token], pairs: str = "()[]{}") -> None:
+    """Raise MisreadError where brackets of ``pairs`` lie more than ``MAX_NESTING`` deep."""
+    opening, closing = pairs[::2], pairs[1::2]
+    depth = 0
+    for token in tokens:
+        depth = max(0, depth + (token.text in opening) - (token.text in closing))
+        if depth > MAX_NESTING:
+            raise MisreadError(token.line, f"brackets are nested deeper than {MAX_NESTING}")
 
-    Raises MisreadError as ``tokenize`` does.
+
+def split_policies(file: str, text: str) -> tuple[PolicyText, ...]:
+    """Return the policies of one file in order; text behind the last ``;`` is one more.
+
+    Raises MisreadError as ``tokenize`` does, and for a policy past the limits of the engine's parser.
     """
     policies: list[PolicyText] = []
     run: list[Token] = []
-    for token in tokenize(text):
+    tokens = tokenize(text)
+    check_nesting(tokens)
+    for token in tokens:
         run.append(token)
+        if len(run) > MAX_POLICY_TOKENS:
+            raise MisreadError(run[0].line, f"a policy has at most {MAX_POLICY_TOKENS} words and signs")
         if token.text == ";":
             policies.append(_policy(file, text, run))
             run = []
@@ -90,25 +114,23 @@ def split_policies(file: str, text: str) -> tuple[PolicyText, ...]:
     return tuple(policies)
 
 
-def fault_line(text: str, tokens: Sequence[Token], reason: str, parse: Callable[[str], str | None]) -> int:
-    """Return the line of the fault in ``text`` for which ``parse`` (text -> reason, or None) gave ``reason``.
+def fault_line(text: str, tokens: Sequence[Token], reason: str, reasons: Reasons) -> int:
+    """Return the line of the fault ``reason``, which is one of ``reasons(text)``.
 
     A grammar fault lies at the token whose addition turns "unexpected end of input" into "unexpected token";
-    the shortest such prefix is found by bisection. A fault of meaning names a word, which is looked up among
-    the tokens.
+    the parser recovers behind it, so the prefixes are tried from the shortest on. A fault of meaning mostly quotes what is wrong, which is
+    looked up among the tokens; else it lies in the part of a condition that has the same fault alone.
     """
     if "unexpected end of input" in reason:
         return tokens[-1].line
     if "unexpected token" in reason:
-        at = bisect_left(
-            tokens, True, key=lambda token: "unexpected token" in (parse(text[: token.end]) or "")
-        )
-        return tokens[min(at, len(tokens) - 1)].line
-    return named_line(tokens, reason)
+        faulty = (token for token in tokens if _has_unexpected_token(reasons(text[: token.end])))
+        return next(faulty, tokens[-1]).line
+    return named_line(tokens, reason) or _operand_line(text, tokens, reason, reasons) or tokens[0].line
 
 
-def named_line(tokens: Sequence[Token], reason: str) -> int:
-    """Return the line of the first thing that ``reason`` quotes and ``tokens`` hold, else the first line.
+def named_line(tokens: Sequence[Token], reason: str) -> int | None:
+    """Return the line of the first thing that ``reason`` quotes and ``tokens`` hold, or None.
 
     Of something declared twice it is the last occurrence.
     """
@@ -117,7 +139,38 @@ def named_line(tokens: Sequence[Token], reason: str) -> int:
         lines = [token.line for at, token in enumerate(tokens) if _spells(tokens, at, name)]
         if lines:
             return lines[-1] if twice else lines[0]
-    return tokens[0].line
+    return None
+
+
+def _has_unexpected_token(reasons: Sequence[str]) -> bool:
+    return any("unexpected token" in reason for reason in reasons)
+
+
+def _operand_line(text: str, tokens: Sequence[Token], reason: str, reasons: Reasons) -> int | None:
+    """Return the first line of the part between ``&&`` and ``||`` that alone has the fault, or None."""
+    clause = next((token for token in tokens if token.text in {"when", "unless"}), None)
+    if clause is None:
+        return None
+    scope = text[: clause.start]
+    for part in _operands(tokens):
+        if reason in reasons(f"{scope} when {{ {text[part[0].start : part[-1].end]} }};"):
+            return part[0].line
+    return None
+
+
+def _operands(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
+    """Yield the non-empty runs of tokens directly within the braces of conditions, cut at && and ||."""
+    depth = 0
+    run: list[Token] = []
+    for before, token in pairwise(tokens):
+        depth += (token.text in _OPENING) - (token.text in _CLOSING)
+        begins = depth == 1 and token.text == "{" and before.text in {"when", "unless"}
+        if begins or depth == 0 or (depth == 1 and token.text in {"&&", "||"}):
+            if run:
+                yield run
+            run = []
+        else:
+            run.append(token)
 
 
 def _policy(file: str, text: str, run: Sequence[Token]) -> PolicyText:
@@ -127,7 +180,7 @@ def _policy(file: str, text: str, run: Sequence[Token]) -> PolicyText:
 
 
 def _named(reason: str) -> list[str]:
-    """Return what a message of the engine quotes, then its end, often a bare word (``...: x``)."""
+    """Return what a message of the engine quotes, then its end, often a bare word (``..: x``)."""
     quoted = [first or second for first, second in _QUOTED.findall(reason)]
     return [*quoted, reason.rsplit(":", 1)[-1].strip()]
 
