@@ -22,6 +22,8 @@ class Label(bytes, Enum):
     ASSOCIATED_DATA = b"SecureChat v1 associated data"
     SAFETY_NUMBER = b"SecureChat v1 safety number"
     DEVICE_LIST_HASH = b"SecureChat v1 device list hash"
+    PQ_OFFER_TAG = b"SecureChat v1 PQ offer tag"
+    HANDSHAKE_HASH = b"SecureChat v1 handshake hash"
     # signatures
     SIGN_DEVICE_LIST = b"SecureChat v1 signed device list\x00"
     SIGN_DEVICE_RECORD = b"SecureChat v1 signed device record\x00"
