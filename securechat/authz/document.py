@@ -5,13 +5,15 @@ is decided by the function that reads it. A key may stand only once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import yaml
 
 from securechat.authz.problems import MisreadError
 
 Node = yaml.Node
+
+MAX_NESTING: Final = 16  # collections within collections; the deepest that is read has 5
 
 
 class Entry(NamedTuple):
@@ -25,19 +27,28 @@ class Entry(NamedTuple):
 def parse_document(text: str) -> Node:
     """Return the root of the one document in ``text``. Raises MisreadError, also for an alias (``*name``)."""
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.BaseLoader)):
-            raise MisreadError(1, "aliases are not used here")
+        _check_plain(text)
         root = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise MisreadError(mark.line + 1 if mark else 1, error.problem or "not YAML") from error
     except yaml.YAMLError as error:
         raise MisreadError(1, "not YAML") from error
-    except RecursionError as error:
-        raise MisreadError(1, "the document is nested too deeply") from error
     if root is None:
         raise MisreadError(1, "the document is empty")
     return root
+
+
+def _check_plain(text: str) -> None:
+    """Refuse aliases and deep nesting while the events come in, before a tree is made of them."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.BaseLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            raise MisreadError(line, "aliases are not used here")
+        if depth > MAX_NESTING:
+            raise MisreadError(line, f"the document is nested deeper than {MAX_NESTING}")
 
 
 def line_of(node: Node) -> int:

@@ -117,33 +117,54 @@ def split_policies(file: str, text: str) -> tuple[PolicyText, ...]:
 def fault_line(text: str, tokens: Sequence[Token], reason: str, reasons: Reasons) -> int:
     """Return the line of the fault ``reason``, which is one of ``reasons(text)``.
 
-    A grammar fault lies at the token whose addition turns "unexpected end of input" into "unexpected token";
-    the parser recovers behind it, so the prefixes are tried from the shortest on. A fault of meaning mostly quotes what is wrong, which is
-    looked up among the tokens; else it lies in the part of a condition that has the same fault alone.
+    A grammar fault lies at the end of the shortest beginning that has it. A fault of meaning mostly quotes
+    what is wrong, which is looked up among the tokens; else it lies in the part of a condition that alone has it.
     """
     if "unexpected end of input" in reason:
         return tokens[-1].line
     if "unexpected token" in reason:
-        faulty = (token for token in tokens if _has_unexpected_token(reasons(text[: token.end])))
-        return next(faulty, tokens[-1]).line
+        return _unexpected_line(text, tokens, reason, reasons)
+    if "twice" in reason:
+        return named_line(_repeating_statement(text, tokens, reason, reasons), reason) or tokens[0].line
     return named_line(tokens, reason) or _operand_line(text, tokens, reason, reasons) or tokens[0].line
 
 
 def named_line(tokens: Sequence[Token], reason: str) -> int | None:
     """Return the line of the first thing that ``reason`` quotes and ``tokens`` hold, or None.
 
-    Of something declared twice it is the last occurrence.
+    Of a duplicate it is the last occurrence.
     """
-    twice = "twice" in reason or "duplicate" in reason
     for name in _named(reason):
         lines = [token.line for at, token in enumerate(tokens) if _spells(tokens, at, name)]
         if lines:
-            return lines[-1] if twice else lines[0]
+            return lines[-1] if "duplicate" in reason else lines[0]
     return None
 
 
-def _has_unexpected_token(reasons: Sequence[str]) -> bool:
-    return any("unexpected token" in reason for reason in reasons)
+def _unexpected_line(text: str, tokens: Sequence[Token], reason: str, reasons: Reasons) -> int:
+    """Return the line of the token that the parser did not expect.
+
+    The parser skips from there to the next ``;`` and reports only then, so one is put behind each beginning;
+    a beginning that is right so far has another fault then: the ``;``.
+    """
+    end = "" if "`;`" in reason else ";"
+    faulty = (token for token in tokens if reason in reasons(text[: token.end] + end))
+    return next(faulty, tokens[-1]).line
+
+
+def _repeating_statement(
+    text: str, tokens: Sequence[Token], reason: str, reasons: Reasons
+) -> Sequence[Token]:
+    """Return the head (up to a brace or ``=``) of the first declaration with which ``text`` has the fault."""
+    start = 0
+    for at, token in enumerate(tokens):
+        if token.text == ";":
+            if reason in reasons(text[: token.end]):
+                break
+            start = at + 1
+    rest = tokens[start:]
+    head = next((at for at, token in enumerate(rest) if token.text in {"{", "="}), len(rest))
+    return rest[:head]
 
 
 def _operand_line(text: str, tokens: Sequence[Token], reason: str, reasons: Reasons) -> int | None:

@@ -1,4 +1,4 @@
-"""What is kept between requests: never an answer of another policy set, of another minute, of another person."""
+"""What is kept between requests: never an answer of another policy set, minute or position."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -70,7 +70,7 @@ def test_context_used_as_a_whole_counts_as_reading_the_clock(changed: Change) ->
     assert check_tree(changed({"policies/50-more.cedar": text})).engine.timed_actions() == set(Action)
 
 
-names = st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=5)
+names = st.text("abAB", max_size=2).map("u-{}".format)
 
 
 @given(mine=names, theirs=names, org=names, elsewhere=names)
@@ -82,7 +82,7 @@ def test_people_in_the_same_position_share_an_answer(
     profile = profile_of(Request(who, Action.MESSAGE_SEND, what, USUAL), timed=True)
     assert profile.own is (mine == theirs)
     assert profile.same_org is (org == elsewhere)
-    assert not {mine, theirs, org, elsewhere} & {field for field in profile if type(field) is str}
+    assert "u-" not in repr(profile)
 
 
 def test_an_empty_id_is_nobodys_own() -> None:

@@ -61,7 +61,7 @@ def test_a_file_without_a_place_is_refused(path: str) -> None:
 
 @pytest.mark.parametrize("path", list(SMALL))
 def test_a_tree_without_roles_schema_or_policies_is_refused(path: str) -> None:
-    with pytest.raises(PolicyError, match="missing|holds no file"):
+    with pytest.raises(PolicyError, match=r"missing|holds no file"):
         policy_tree({name: text for name, text in SMALL.items() if name != path})
 
 
