@@ -1,15 +1,13 @@
 """The accounts as authentication sees them: read once, then kept while nothing changes them."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection
-
 from audit.catalogue import EventType
 from audit.event import Actor, ActorKind, AuditEvent, ObjectRef, Outcome, uuid7
-from keyserver.store import load_account, set_roles, set_status, signing_keys
+from keyserver.store import AccountRow, load_account, set_roles, set_status, signing_keys
 from securechat.authz.model import AccountStatus
 from securechat.crypto.keys import VerifyKey
 from securechat.ids import DeviceId, ProtocolAddress, UserId
@@ -111,7 +109,9 @@ class DirectoryAccounts:
             self._cache.move_to_end(user)
             return found
         changes = self._changes
-        found = await self._database.read(_reader(user))
+        found = await self._database.read(
+            lambda connection: _account(load_account(connection, user), signing_keys(connection, user))
+        )
         if found is not None and changes == self._changes:
             self._cache[user] = found
             if len(self._cache) > self._max_cached:
@@ -129,9 +129,5 @@ class DirectoryAccounts:
         )
 
 
-def _reader(user: UserId) -> Callable[[Connection], _Account | None]:
-    def read(connection: Connection) -> _Account | None:
-        row = load_account(connection, user)
-        return None if row is None else _Account(row.info, signing_keys(connection, user))
-
-    return read
+def _account(row: AccountRow | None, devices: Mapping[DeviceId, VerifyKey]) -> _Account | None:
+    return None if row is None else _Account(row.info, devices)

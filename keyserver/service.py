@@ -3,8 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from audit.event import AuditEvent
 from keyserver import store
 from keyserver.accounts import DirectoryAccounts
@@ -87,7 +85,7 @@ class KeyService:
         user, now_ms = plan.new.value.user, self._clock()
 
         def work(tx: Tx) -> None:
-            _apply(tx.connection, plan, claims, now_ms)
+            _apply(tx, plan, claims, now_ms)
             for event in events:
                 tx.record(event)
 
@@ -142,23 +140,23 @@ class KeyService:
         now_ms = self._clock()
 
         def work(tx: Tx) -> HandedOut:
-            device_list = _device_list_of(tx.connection, target)
+            device_list = _device_list_of(tx, target)
             tx.record(event)
-            bundle = _claimed_before(tx.connection, caller, target, key, now_ms)
+            bundle = _claimed_before(tx, caller, target, key, now_ms)
             if bundle is None:
                 before = store.count_prekeys(tx.connection, target, now_ms)
-                bundle = _take_bundle(tx.connection, target, now_ms)
+                bundle = _take_bundle(tx, target, now_ms)
                 if not before.low and store.count_prekeys(tx.connection, target, now_ms).low:
                     tx.record(low_event)
-                _remember(tx.connection, caller, key, ClaimRow(target, bundle), now_ms)
+                _remember(tx, caller, key, ClaimRow(target, bundle), now_ms)
             return HandedOut(device_list, bundle)
 
         return await self._database.write(work)
 
 
-def _apply(connection: Connection, plan: Plan, claims: Claims, now_ms: int) -> None:
+def _apply(tx: Tx, plan: Plan, claims: Claims, now_ms: int) -> None:
     value = plan.new.value
-    row = store.load_account(connection, value.user)
+    row = store.load_account(tx.connection, value.user)
     if (None if row is None else row.device_list) != plan.held:
         raise DeviceListConflictError("another list came first")
     if plan.change.same:
@@ -167,31 +165,31 @@ def _apply(connection: Connection, plan: Plan, claims: Claims, now_ms: int) -> N
         info = AccountInfo(
             value.user, claims.org, claims.roles, AccountStatus.ACTIVE, roles_issued_ms=claims.issued_ms
         )
-        store.add_account(connection, AccountRow(info, plan.new.encode()), now_ms)
+        store.add_account(tx.connection, AccountRow(info, plan.new.encode()), now_ms)
     else:
-        store.set_device_list(connection, value.user, plan.new.encode())
+        store.set_device_list(tx.connection, value.user, plan.new.encode())
     for device in plan.change.removed:
-        store.remove_device(connection, ProtocolAddress(value.user, device), now_ms)
+        store.remove_device(tx.connection, ProtocolAddress(value.user, device), now_ms)
     for record in plan.change.added:
-        known = store.known_keys(connection, ProtocolAddress(value.user, record.device))
+        known = store.known_keys(tx.connection, ProtocolAddress(value.user, record.device))
         if known not in (None, (record.signing, record.agreement)):
             raise DeviceListError("a device id stood for other keys before")
-        store.enroll_device(connection, value.user, record, now_ms)
+        store.enroll_device(tx.connection, value.user, record, now_ms)
 
 
-def _device_list_of(connection: Connection, target: ProtocolAddress) -> bytes:
-    row = store.load_account(connection, target.user)
+def _device_list_of(tx: Tx, target: ProtocolAddress) -> bytes:
+    row = store.load_account(tx.connection, target.user)
     if row is None:
         raise UnknownUserError("there is no such account")
-    if target.device not in store.signing_keys(connection, target.user):
+    if target.device not in store.signing_keys(tx.connection, target.user):
         raise UnknownDeviceError("there is no such device")
     return row.device_list
 
 
 def _claimed_before(
-    connection: Connection, caller: ProtocolAddress, target: ProtocolAddress, key: str | None, now_ms: int
+    tx: Tx, caller: ProtocolAddress, target: ProtocolAddress, key: str | None, now_ms: int
 ) -> bytes | None:
-    claim = None if key is None else store.find_claim(connection, caller, key, now_ms)
+    claim = None if key is None else store.find_claim(tx.connection, caller, key, now_ms)
     if claim is None:
         return None
     if claim.target != target:
@@ -199,14 +197,14 @@ def _claimed_before(
     return claim.bundle
 
 
-def _take_bundle(connection: Connection, target: ProtocolAddress, now_ms: int) -> bytes:
-    signed = store.lasting_prekey(connection, target, PreKeyKind.SIGNED, now_ms)
-    kem = store.take_one_time(connection, target, PreKeyKind.KEM_ONE_TIME, now_ms) or store.lasting_prekey(
-        connection, target, PreKeyKind.KEM_LAST_RESORT, now_ms
+def _take_bundle(tx: Tx, target: ProtocolAddress, now_ms: int) -> bytes:
+    signed = store.lasting_prekey(tx.connection, target, PreKeyKind.SIGNED, now_ms)
+    kem = store.take_one_time(tx.connection, target, PreKeyKind.KEM_ONE_TIME, now_ms) or store.lasting_prekey(
+        tx.connection, target, PreKeyKind.KEM_LAST_RESORT, now_ms
     )
     if signed is None or kem is None:
         raise NoPreKeysError("the device has no prekeys in date")
-    one_time = store.take_one_time(connection, target, PreKeyKind.ONE_TIME, now_ms)
+    one_time = store.take_one_time(tx.connection, target, PreKeyKind.ONE_TIME, now_ms)
     return _assemble(target, signed, kem, one_time)
 
 
@@ -220,9 +218,7 @@ def _assemble(target: ProtocolAddress, signed: bytes, kem: bytes, one_time: byte
     return encode_bundle(PreKeyBundle(target, parsed_signed, parsed_kem, parsed_one_time))
 
 
-def _remember(
-    connection: Connection, caller: ProtocolAddress, key: str | None, claim: ClaimRow, now_ms: int
-) -> None:
-    store.forget_claims(connection, now_ms)
+def _remember(tx: Tx, caller: ProtocolAddress, key: str | None, claim: ClaimRow, now_ms: int) -> None:
+    store.forget_claims(tx.connection, now_ms)
     if key is not None:
-        store.add_claim(connection, caller, key, claim, now_ms + CLAIM_LIFETIME_MS)
+        store.add_claim(tx.connection, caller, key, claim, now_ms + CLAIM_LIFETIME_MS)
