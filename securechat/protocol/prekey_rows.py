@@ -13,7 +13,7 @@ from securechat.crypto.kem import SEED_BYTES
 from securechat.crypto.keys import KEY_BYTES
 from securechat.crypto.secret import SecretBytes
 from securechat.errors import WireError
-from securechat.protocol.prekeys import PreKeyPool, PreKeySecret, UsedHandshake
+from securechat.protocol.prekeys import PreKeyPool, PreKeySecret, UsedHandshake, row_key
 from securechat.wire.codec import Reader, Writer
 from securechat.wire.prekeys import DH_KINDS, PreKeyKind, read_kind
 
@@ -34,8 +34,8 @@ class PoolDifference:
 
 def difference(old: PreKeyPool, new: PreKeyPool) -> PoolDifference:
     """Compare two pools; ``new`` came out of ``old``, so an unchanged secret is the same object in both."""
-    before = {(secret.kind, secret.id): secret for secret in old.secrets()}
-    after = {(secret.kind, secret.id): secret for secret in new.secrets()}
+    before = {row_key(secret): secret for secret in old.secrets()}
+    after = {row_key(secret): secret for secret in new.secrets()}
     return PoolDifference(
         next_id=new.next_id,
         stored=tuple(secret for key, secret in after.items() if before.get(key) is not secret),
@@ -51,11 +51,12 @@ def assemble_pool(next_id: int, secrets: Iterable[PreKeySecret], used: Iterable[
     for secret in secrets:
         by_kind[secret.kind][secret.id] = secret
     signed, last_resort = by_kind[PreKeyKind.SIGNED], by_kind[PreKeyKind.KEM_LAST_RESORT]
+    lasting = sorted((*signed.values(), *last_resort.values()), key=row_key)
     return PreKeyPool(
         next_id=next_id,
         signed=_current(signed.values()),
         last_resort=_current(last_resort.values()),
-        retired=tuple(s for s in (*signed.values(), *last_resort.values()) if s.retired_ms),
+        retired=tuple(secret for secret in lasting if secret.retired_ms),
         one_time=by_kind[PreKeyKind.ONE_TIME],
         kem_one_time=by_kind[PreKeyKind.KEM_ONE_TIME],
         used=frozenset(used),
@@ -98,7 +99,7 @@ def parse_pool(raw: bytes) -> PreKeyPool:
     secrets = [_read_secret(reader) for _ in range(_read_count(reader))]
     used = [UsedHandshake(reader.u32(), reader.fixed(KEY_BYTES)) for _ in range(_read_count(reader))]
     reader.end()
-    keys = [(secret.kind, secret.id) for secret in secrets]
+    keys = [row_key(secret) for secret in secrets]
     if any(a >= b for a, b in pairwise(keys)) or any(a >= b for a, b in pairwise(used)):
         raise WireError("the rows of a pool are not in ascending order")
     return assemble_pool(next_id, secrets, used)

@@ -90,9 +90,9 @@ class PreKeyCounts:
 class PreKeyPool:
     """All private prekeys of one device, and the memory that stops replays.
 
-    ``signed`` and ``last_resort`` are the current ones; ``retired`` holds their predecessors. ``one_time``
-    and ``kem_one_time`` go by id and may be a part of what the store holds, such as the keys that one message
-    names. INVARIANT: an id is given out once, whatever the kind.
+    ``signed`` and ``last_resort`` are the current ones; ``retired`` holds their predecessors in order of kind
+    and id. ``one_time`` and ``kem_one_time`` go by id and may be a part of what the store holds, such as the
+    keys that one message names. INVARIANT: an id is given out once, whatever the kind.
     """
 
     next_id: int
@@ -107,7 +107,7 @@ class PreKeyPool:
         """Return every secret, in order of kind and id."""
         lasting = (self.signed, self.last_resort, *self.retired)
         every = (*lasting, *self.one_time.values(), *self.kem_one_time.values())
-        return tuple(sorted(every, key=lambda secret: (secret.kind, secret.id)))
+        return tuple(sorted(every, key=row_key))
 
     def check_unused(self, header: PqxdhHeader) -> None:
         """Raise DuplicateMessageError if the base key of ``header`` opened a session before."""
@@ -135,6 +135,11 @@ class PreKeyPool:
             if secret.kind is kind and secret.id == key_id:
                 return secret
         raise StalePreKeyError("the prekey is not held any more")
+
+
+def row_key(secret: PreKeySecret) -> tuple[PreKeyKind, int]:
+    """Return what names a secret within its pool; secrets are kept in this order."""
+    return secret.kind, secret.id
 
 
 def generate_pool(
@@ -171,7 +176,7 @@ def rotate(pool: PreKeyPool, now_ms: int, random_bytes: RandomBytes) -> PreKeyPo
         next_id=_next(last_resort.id),
         signed=signed,
         last_resort=last_resort,
-        retired=(*pool.retired, *retired),
+        retired=tuple(sorted((*pool.retired, *retired), key=row_key)),
     )
 
 
