@@ -118,7 +118,8 @@ def fault_line(text: str, tokens: Sequence[Token], reason: str, reasons: Reasons
     """Return the line of the fault ``reason``, which is one of ``reasons(text)``.
 
     A grammar fault lies at the end of the shortest beginning that has it. A fault of meaning mostly quotes
-    what is wrong, which is looked up among the tokens; else it lies in the part of a condition that alone has it.
+    what is wrong, which is looked up among the tokens; else it lies in the part of a condition that has it
+    alone.
     """
     if "unexpected end of input" in reason:
         return tokens[-1].line
