@@ -22,6 +22,11 @@ SecureChatError
 │   ├── StoreLockedError       another process has the store open
 │   ├── StoreFullError         the disk is full; nothing was changed
 │   └── StoreRollbackError     the store is an older copy of itself
+├── ClientError
+│   ├── MessageRefusedError    a text that cannot be sent: empty, too long, not Unicode
+│   ├── IdempotencyConflictError  the same key was given for another message
+│   ├── SendFailedError        a message that will not be sent: ``reason``
+│   └── ClientClosedError
 ├── AccessDeniedError
 ├── AuthenticationError
 │   ├── TokenInvalidError      malformed, tampered, of an unknown key or for another organisation
@@ -175,6 +180,40 @@ class StoreRollbackError(StoreError):
     """The store is an older copy of itself; sessions must be made anew."""
 
     code = "store_rollback"
+
+
+class ClientError(SecureChatError):
+    """Base of what an application can do wrong, or learn too late, with a client."""
+
+    code = "client_error"
+
+
+class MessageRefusedError(ClientError):
+    """The text cannot be sent: it is empty, too long or not Unicode."""
+
+    code = "message_refused"
+
+
+class IdempotencyConflictError(ClientError):
+    """The idempotency key was given before, for another text or recipient."""
+
+    code = "idempotency_conflict"
+
+
+class SendFailedError(ClientError):
+    """The message will not be sent; ``reason`` is the stable code that says why."""
+
+    code = "send_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the message will not be sent: {reason}")
+        self.reason = reason
+
+
+class ClientClosedError(ClientError):
+    """The client is closed."""
+
+    code = "client_closed"
 
 
 class AccessDeniedError(SecureChatError):

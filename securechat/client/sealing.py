@@ -1,0 +1,119 @@
+"""From a queued message to sealed envelopes: steps inside one transaction, without network.
+
+INVARIANT: the advanced session and the sealed bytes commit together; no byte leaves before that commit, and
+a retry sends the same bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from securechat.client.clock import CorrectedClock
+from securechat.client.peers import find_device, stored_devices
+from securechat.client.ports import Transaction
+from securechat.client.records import MessageState, OutgoingMessage, PeerRecord
+from securechat.ids import MESSAGE_ID_BYTES, MessageId, ProtocolAddress
+from securechat.ports import FaultHook, RandomBytes
+from securechat.protocol.pqxdh import LocalDevice, PeerDevice
+from securechat.protocol.records import SessionRecord, encode_record, parse_record
+from securechat.protocol.session import encrypt, start_session
+from securechat.wire.content import Content, ContentKind, encode_content, pad
+from securechat.wire.prekeys import PreKeyBundle
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """What sealing needs besides the transaction."""
+
+    own: LocalDevice
+    clock: CorrectedClock
+    random_bytes: RandomBytes
+    fault: FaultHook
+
+    def devices_without_session(self, tx: Transaction, peer: PeerRecord) -> tuple[PeerDevice, ...]:
+        """Return the peer's devices that need a bundle before anything can be sealed for them."""
+        return tuple(device for device in self.recipients(peer) if tx.sessions.load(device.address) is None)
+
+    def recipients(self, peer: PeerRecord) -> tuple[PeerDevice, ...]:
+        """Return the devices that a message to ``peer`` goes to: all of them but this one."""
+        return tuple(device for device in stored_devices(peer) if device.address != self.own.address)
+
+    def start(self, tx: Transaction, peer: PeerDevice, bundle: PreKeyBundle) -> None:
+        """Make a new session from a bundle; an old one is archived for what is still on its way.
+
+        Raises InvalidSignatureError, StalePreKeyError, WeakPublicKeyError, WireError.
+        """
+        record = start_session(
+            self.own,
+            peer,
+            bundle,
+            _load(tx, peer.address),
+            now_ms=self.clock.now_ms(),
+            random_bytes=self.random_bytes,
+        )
+        tx.sessions.save(peer.address, encode_record(record))
+
+    def seal_queue(self, tx: Transaction, peer: PeerRecord) -> tuple[OutgoingMessage, ...]:
+        """Seal what is queued for ``peer``, oldest first, for each of its devices that has a session.
+
+        Returns the messages that were sealed: none of them if no device has a session.
+        """
+        addresses = [device.address for device in self.recipients(peer)]
+        ready = [address for address in addresses if tx.sessions.load(address) is not None]
+        if not ready:
+            return ()
+        queued = tx.outbox.queued(peer.user)
+        for message in queued:
+            self._seal_message(tx, message, ready)
+        return queued
+
+    def seal_refresh(self, tx: Transaction, address: ProtocolAddress) -> None:
+        """Queue the control message by which ``address`` learns of the new session."""
+        message_id = MessageId(self.random_bytes(MESSAGE_ID_BYTES))
+        self._seal(tx, message_id, address, kind=ContentKind.SESSION_REFRESH, body=b"", reply_to=None)
+
+    def _seal_message(
+        self, tx: Transaction, message: OutgoingMessage, addresses: Sequence[ProtocolAddress]
+    ) -> None:
+        for address in addresses:
+            self._seal(
+                tx,
+                message.message_id,
+                address,
+                kind=message.kind,
+                body=message.body,
+                reply_to=message.reply_to,
+            )
+        tx.outbox.set_state(message.message_id, MessageState.SEALED)
+        self.fault("send.sealed")
+
+    def _seal(
+        self,
+        tx: Transaction,
+        message_id: MessageId,
+        address: ProtocolAddress,
+        *,
+        kind: ContentKind,
+        body: bytes,
+        reply_to: MessageId | None,
+    ) -> None:
+        record = _load(tx, address)
+        if record is None:
+            raise LookupError("sealing needs a session")  # a bug: the callers have looked
+        counters = tx.peers.device(address)
+        now_ms = self.clock.now_ms()
+        content = Content(kind, counters.sent + 1, now_ms, reply_to, body)
+        plaintext = pad(encode_content(content))
+        record, sealed = encrypt(record, plaintext, now_ms=now_ms, random_bytes=self.random_bytes)
+        tx.sessions.save(address, encode_record(record))
+        tx.peers.save_device(replace(counters, sent=counters.sent + 1))
+        tx.outbox.add_envelope(message_id, address, sealed, now_ms)
+
+
+def peer_device(tx: Transaction, address: ProtocolAddress) -> PeerDevice | None:
+    """Return the device at ``address`` if it is on the stored list of its account."""
+    return find_device(tx.peers.load(address.user), address)
+
+
+def _load(tx: Transaction, address: ProtocolAddress) -> SessionRecord | None:
+    body = tx.sessions.load(address)
+    return None if body is None else parse_record(body)
