@@ -213,12 +213,11 @@ class TokenVerifier:
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
             raise TokenInvalidError("the token is not valid")
         try:
-            compact = jws.extract_compact(token.encode())
-            header = msgspec.convert(compact.headers(), _Header)
+            header = msgspec.convert(jws.extract_compact(token.encode()).headers(), _Header)
             if header.alg != ALGORITHM or header.typ != TOKEN_TYPE:
                 raise TokenInvalidError("the token is not valid")
             app, key = self._keys[header.kid]
-            jws.validate_compact(compact, key, algorithms=[ALGORITHM])
+            compact = jws.deserialize_compact(token, key, algorithms=[ALGORITHM])  # raises if forged
             return app, msgspec.json.decode(compact.payload, type=_ClaimsBody)
         except (JoseError, msgspec.DecodeError, KeyError, ValueError) as error:
             raise TokenInvalidError("the token is not valid") from error
