@@ -3,7 +3,6 @@
 import ast
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Final
 
 from support.sources import called_name, calls, reveals, sources
@@ -29,12 +28,6 @@ def test_every_label_is_used_and_in_one_module_alone() -> None:
         for label in Label
     }
     assert {name: sorted(paths) for name, paths in users.items() if len(paths) != 1} == {}
-
-
-def test_no_two_labels_are_equal_or_begin_alike() -> None:
-    values = sorted(label.value for label in Label)
-    assert len(values) == len(Label.__members__), "two names for one label"
-    assert not any(later.startswith(first) for first, later in pairwise(values))
 
 
 def test_secrets_are_not_compared_by_equality() -> None:
