@@ -6,6 +6,7 @@ from typing import Final
 
 from securechat.authz.cases import failed_cases
 from securechat.authz.engine import Policy, Verdict
+from securechat.authz.guardrails import weak_guardrails
 from securechat.authz.lint import CheckedTree, check_tree
 from securechat.authz.model import (
     DEFAULT_DENY,
@@ -16,7 +17,7 @@ from securechat.authz.model import (
     Decision,
     Request,
 )
-from securechat.authz.problems import InvalidPolicyTreeError
+from securechat.authz.problems import InvalidPolicyTreeError, Problem
 from securechat.authz.profile import Profile, profile_of
 from securechat.authz.roles import RoleBook
 from securechat.authz.tree import PolicyTree
@@ -41,15 +42,20 @@ class DecisionPoint:
 
     @classmethod
     def from_tree(cls, tree: PolicyTree) -> "DecisionPoint":
-        """Return the decision point of ``tree`` once it is checked and every one of its cases holds.
+        """Return the decision point of ``tree`` once it is checked, its guardrails forbid and its cases hold.
 
         Raises InvalidPolicyTreeError (a PolicyError) with every problem as ``file:line: reason``.
         """
         point = cls(check_tree(tree))
-        problems = failed_cases(tree, point.roles, point.decide)
+        problems = point.failures()
         if problems:
             raise InvalidPolicyTreeError(problems)
         return point
+
+    def failures(self) -> tuple[Problem, ...]:
+        """Return what a well-formed set gets wrong: guardrails without effect, cases that do not hold."""
+        weak = weak_guardrails(self.policies, self.roles, self.decide)
+        return (*weak, *failed_cases(self._checked.tree, self.roles, self.decide))
 
     @property
     def policy_set(self) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 
 import securechat.authz.engine as cedar
 from securechat.authz.engine import Engine, Policy, SchemaHandle
+from securechat.authz.guardrails import GUARDRAILS
 from securechat.authz.locate import (
     MAX_SCHEMA_TOKENS,
     PolicyText,
@@ -29,17 +30,6 @@ from securechat.authz.tree import POLICY_FILES, ROLES_FILE, SCHEMA_FILES, Policy
 from securechat.authz.vocabulary import CLOSED_TYPES, declared, disagreements
 
 GUARDRAIL_FILE: Final = "policies/00-guardrails.cedar"
-GUARDRAILS: Final = (
-    "guard-suspended",
-    "guard-organisation",
-    "guard-mailbox-owner",
-    "guard-own-keys",
-    "guard-patient-to-patient",
-    "guard-audit-patients",
-    "guard-audit-readers",
-    "guard-audit-export",
-    "guard-service",
-)  # forbids that every policy set holds, in ``GUARDRAIL_FILE``
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +181,7 @@ def _annotation_problems(policies: Sequence[Policy]) -> Iterator[Problem]:
 
 def _guardrail_problems(policies: Sequence[Policy]) -> Iterator[Problem]:
     by_id = {policy.id: policy for policy in policies}
-    for name in GUARDRAILS:
+    for name, _ in GUARDRAILS:
         policy = by_id.get(name)
         if policy is None:
             yield Problem(GUARDRAIL_FILE, 1, f"the guardrail {name} is missing")

@@ -134,7 +134,8 @@ def _test(args: argparse.Namespace) -> int:
     for name in report.uncovered:
         _say(f"note: no case is decided by {name}")
     _say(f"{report.passed} cases hold, {len(report.problems)} do not")
-    return _found(report.problems) if report.problems else ExitCode.OK
+    failures = point.failures()
+    return _found(failures) if failures else ExitCode.OK
 
 
 def _fmt(args: argparse.Namespace) -> int:

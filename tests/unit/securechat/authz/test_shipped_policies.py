@@ -3,9 +3,10 @@
 from securechat.authz.cases import read_cases, run_cases
 from securechat.authz.decision import DecisionPoint
 from securechat.authz.engine import build_engine, parse_schema
-from securechat.authz.lint import GUARDRAILS
-from securechat.authz.model import Action
+from securechat.authz.guardrails import GUARDRAILS
+from securechat.authz.model import RESERVED_REASONS, AccountStatus, Action, PrincipalKind, Purpose
 from securechat.authz.tree import SCHEMA_FILES, PolicyTree
+from securechat.cli.policy_files import DEFAULT_FOLDER
 
 
 def test_every_case_holds_and_every_rule_decides_one(point: DecisionPoint, shipped: PolicyTree) -> None:
@@ -28,7 +29,7 @@ def test_every_action_has_a_case_that_allows_and_one_that_denies(
 
 def test_the_guardrails_are_the_whole_first_file(point: DecisionPoint) -> None:
     first = [policy for policy in point.policies if policy.source.file == "policies/00-guardrails.cedar"]
-    assert tuple(policy.id for policy in first) == GUARDRAILS
+    assert tuple(policy.id for policy in first) == tuple(name for name, _ in GUARDRAILS)
     assert not any(policy.permits for policy in first)
 
 
@@ -46,6 +47,17 @@ def test_an_action_is_decided_by_the_policies_whose_scope_names_it(point: Decisi
         )
         assert ("keys-own" in ids) is action.startswith(("session.", "device.", "prekey.p", "prekey.c"))
         assert ("compliance-audit" in ids) is action.startswith("audit.")
+
+
+def test_the_glossary_and_the_reference_name_everything(point: DecisionPoint) -> None:
+    glossary = (DEFAULT_FOLDER / "README.md").read_text(encoding="utf-8")
+    assert not [
+        name for name in point.roles.roles if f"`{name}`" not in glossary and f"*{name}*" not in glossary
+    ]
+    assert not [action for action in Action if f"`{action}`" not in glossary]
+    reference = (DEFAULT_FOLDER.parent / "docs/reference/policies.md").read_text(encoding="utf-8")
+    words = [*AccountStatus, *PrincipalKind, *Purpose, *RESERVED_REASONS, *(name for name, _ in GUARDRAILS)]
+    assert not [word for word in words if f"`{word}`" not in reference]
 
 
 def test_slices_decide_as_the_whole_set_does(point: DecisionPoint, shipped: PolicyTree) -> None:

@@ -1,6 +1,7 @@
 """``securechat policy`` as an administrator uses it."""
 
 import argparse
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -180,3 +181,20 @@ def test_a_file_too_large_for_a_tree_is_not_read(folder: Path) -> None:
         file.truncate(1 << 30)
     with pytest.raises(InvalidPolicyTreeError, match="too large"):
         load_tree(folder)
+
+
+def test_the_guide_to_changing_a_policy_works_as_written(run: Run, folder: Path) -> None:
+    guide = (DEFAULT_FOLDER.parent / "docs/how-to/change-a-policy.md").read_text(encoding="utf-8")
+    (case,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    (rule,) = re.findall(r"```cedar\n(.*?)```", guide, re.DOTALL)
+    (folder / "cases" / "nights.yaml").write_text(case)
+    status, lines = run("test", "--policies", str(folder))
+    assert status == 1
+    assert lines[-1].startswith("cases/nights.yaml:5: expected deny by nurse-nights")
+    (folder / "policies" / "50-nights.cedar").write_text(rule)
+    assert run("fmt", "--check", "--policies", str(folder)) == (0, [])
+    assert run("test", "--policies", str(folder)) == (0, ["73 cases hold, 0 do not"])
+    _, lines = run(
+        "why", "nurse", "message.send", "--patient", "--hour", "23", "--off-site", "--policies", str(folder)
+    )
+    assert lines[0] == "deny, decided by nurse-nights"
