@@ -9,6 +9,7 @@
 Equal logs give equal bundles, byte for byte.
 """
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,11 @@ MAX_README: Final = 64 * 1024  # bytes
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # zip holds a time for each member; the same one for every bundle
 _FLUSH: Final = 1 << 16  # bytes gathered before they are compressed
+
+# What the zip reader raises for damage: bad structure, bad checksums, encryption, unknown compression.
+_DAMAGED: Final = (
+    OSError, EOFError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 _README_TEXT: Final = """\
 This is an export of the audit log {origin}: {size} entries.
@@ -109,15 +115,17 @@ def open_bundle(path: Path) -> Iterator[LogCopy]:
     Raises SourceError if the file is no bundle: not a zip, other members, wrong lengths, lines too long.
     """
     try:
-        with zipfile.ZipFile(path) as bundle:
-            _require_members(bundle)
-            yield _copy(bundle)
-    except (OSError, zipfile.BadZipFile) as exc:
+        bundle = zipfile.ZipFile(path)
+    except _DAMAGED as exc:
         raise SourceError("the file is no export bundle that can be read") from exc
+    with bundle:
+        _require_members(bundle)
+        yield _copy(bundle)
 
 
 def _copy(bundle: zipfile.ZipFile) -> LogCopy:
     note = _read(bundle, CHECKPOINT, MAX_NOTE)
+    _read(bundle, README, MAX_README)  # not needed, but a damaged member must not go unnoticed
     try:
         vkey = _read(bundle, VKEY, MAX_VKEY).decode("ascii").removesuffix("\n")
         checkpoint = read_checkpoint(note)
@@ -140,25 +148,21 @@ def _require_members(bundle: zipfile.ZipFile) -> None:
 
 
 def _read(bundle: zipfile.ZipFile, name: str, most: int) -> bytes:
-    with _open(bundle, name) as member:
-        data = member.read(most + 1)
+    try:
+        with bundle.open(name) as member:
+            data = member.read(most + 1)
+    except _DAMAGED as exc:
+        raise SourceError(f"{name} in the bundle is damaged") from exc
     if len(data) > most:
         raise SourceError(f"{name} has more than {most} bytes")
     return data
-
-
-def _open(bundle: zipfile.ZipFile, name: str) -> IO[bytes]:
-    try:
-        return bundle.open(name)
-    except (RuntimeError, NotImplementedError) as exc:  # encrypted, or compressed in another way
-        raise SourceError(f"{name} cannot be unpacked") from exc
 
 
 def _rows(bundle: zipfile.ZipFile) -> Iterator[StoredRow]:
     """Yield the entries; ends with SourceError where lines and chain values do not pair up."""
     seq = 0
     try:
-        with _open(bundle, ENTRIES) as lines, _open(bundle, CHAIN) as chain:
+        with bundle.open(ENTRIES) as lines, bundle.open(CHAIN) as chain:
             while line := lines.readline(MAX_BODY + 2):
                 value = chain.read(HASH_SIZE)
                 if not line.endswith(b"\n") or len(value) != HASH_SIZE:
@@ -169,5 +173,5 @@ def _rows(bundle: zipfile.ZipFile) -> Iterator[StoredRow]:
                 seq += 1
             if chain.read(1):
                 raise SourceError(f"{CHAIN} has more values than {ENTRIES} has lines")
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
+    except _DAMAGED as exc:
         raise SourceError(f"the bundle is damaged at line {seq + 1} of {ENTRIES}") from exc

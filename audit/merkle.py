@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from audit.chain import HASH_SIZE
 from audit.errors import InconsistentLogError, ProofError
 
-HASH_SIZE: Final = 32  # bytes
 EMPTY_ROOT: Final = sha256(b"").digest()
 
 

@@ -53,6 +53,7 @@ def report_json(report: Report) -> str:
             "first_time": None if report.first_t is None else format_time(report.first_t),
             "last_time": None if report.last_t is None else format_time(report.last_t),
             "first_bad": report.first_bad,
+            "first_bad_is_exact": report.first_bad_is_exact,
             "findings": [
                 {"kind": each.kind.value, "seq": each.seq, "text": each.text} for each in report.findings
             ],
@@ -119,6 +120,8 @@ def _console() -> Console:
 def _verdict(report: Report) -> str:
     if report.first_bad is None:
         return "TAMPERED WITH: the log does not hold"
+    if not report.first_bad_is_exact:
+        return f"TAMPERED WITH: first bad entry {report.first_bad}, or one soon after it"
     return f"TAMPERED WITH: first bad entry {report.first_bad}"
 
 

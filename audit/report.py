@@ -95,11 +95,15 @@ class LogCopy:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, with the first entry that it concerns, if it concerns any."""
+    """One thing that is wrong, with the first entry that it concerns, if it concerns any.
+
+    Where only a range is known to be wrong as a whole, ``exact`` is False and ``seq`` its first entry.
+    """
 
     kind: Kind
     text: str
     seq: int | None = None
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,5 +128,13 @@ class Report:
 
     @property
     def first_bad(self) -> int | None:
-        """Sequence number of the first entry that is wrong, missing or not covered; None if none is known."""
+        """Sequence number of the first entry that is wrong, missing or not covered; None if none is known.
+
+        A lower bound if ``first_bad_is_exact`` is False.
+        """
         return min((each.seq for each in self.findings if each.seq is not None), default=None)
+
+    @property
+    def first_bad_is_exact(self) -> bool:
+        """Whether the first bad entry is known by itself, and not only as one of a range."""
+        return any(each.exact and each.seq == self.first_bad for each in self.findings)

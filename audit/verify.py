@@ -48,8 +48,19 @@ class _Findings:
 
     def add(self, kind: Kind, text: str, seq: int | None = None) -> None:
         """Keep one finding, or count it."""
+        self._keep(Finding(kind, text, seq))
+
+    def add_range(self, kind: Kind, text: str, first: int, end: int) -> None:
+        """Keep a finding about the entries from ``first`` up to ``end`` as a whole.
+
+        It points at its first entry, unless one of the range is known to be wrong by itself.
+        """
+        known = any(each.seq is not None and first <= each.seq < end for each in self.listed)
+        self._keep(Finding(kind, text, None if known else first, exact=end - first == 1))
+
+    def _keep(self, finding: Finding) -> None:
         if len(self.listed) < MAX_FINDINGS:
-            self.listed.append(Finding(kind, text, seq))
+            self.listed.append(finding)
         else:
             self.more += 1
 
@@ -176,32 +187,40 @@ class _Run:
         try:
             entry = parse_entry(row.body)
         except EventError as exc:
+            self._last_t = None
             return Kind.ENTRY_NOT_CANONICAL, f"entry {row.seq} is no entry: {exc}"
+        backwards = self._time_problem(entry)
         if row.columns is None:
             if entry.seq != row.seq:
                 return Kind.COLUMN_MISMATCH, f"entry {row.seq} says that it is another: seq"
         elif row.columns != entry.columns():
+            names = _differing(row.columns, entry)
             return (
                 Kind.COLUMN_MISMATCH,
-                f"entry {row.seq} is filed under something else than it says: {_differing(row, entry)}",
+                f"entry {row.seq} is filed under something else than it says: {names}",
             )
         if row.leaf is not None and row.leaf != leaf:
             return Kind.LEAF_MISMATCH, f"entry {row.seq} is not what was hashed when it was written"
         if row.chain != chain:
             return Kind.CHAIN_MISMATCH, f"entry {row.seq} does not follow from the entry before it"
-        return self._time_problem(entry)
+        return backwards
 
     def _time_problem(self, entry: Entry) -> tuple[Kind, str] | None:
-        earlier = self._last_t
-        self._last_t = entry.t if earlier is None else max(earlier, entry.t)
-        if earlier is None:
+        earlier, self._last_t = self._last_t, entry.t
+        if self._first_t is None:
             self._first_t = entry.t
-        elif entry.t < earlier:
-            return (
-                Kind.TIME_BACKWARDS,
-                f"entry {entry.seq} is {earlier - entry.t} µs earlier than one before it",
-            )
-        return None
+        if earlier is None or entry.t >= earlier:
+            return None
+        return (
+            Kind.TIME_BACKWARDS,
+            f"entry {entry.seq} is {earlier - entry.t} µs earlier than its predecessor",
+        )
+
+    def _time_is(self, t: int) -> bool:
+        """Whether ``t`` is the time of the last entry, as head and checkpoint state it; 0 for none."""
+        if self._next == 0:
+            return t == 0
+        return self._last_t is None or t == self._last_t
 
     def _settle(self) -> None:
         """Take the leaves that were put aside into the tree."""
@@ -235,9 +254,8 @@ class _Run:
                 self._newest = stored
             else:
                 self._root_reported = True
-                self._findings.add(
-                    Kind.ROOT_MISMATCH, _not_signed(self._good_size, stored.size), self._good_size
-                )
+                text = _not_signed(self._good_size, stored.size)
+                self._findings.add_range(Kind.ROOT_MISMATCH, text, self._good_size, stored.size)
 
     def _open(self, stored: StoredCheckpoint) -> Checkpoint | None:
         """Check what a checkpoint says of itself: number, note, signature, size and time."""
@@ -258,7 +276,7 @@ class _Run:
         if opened.size != stored.size or opened.extensions:
             self._findings.add(Kind.CHECKPOINT_INVALID, f"{where} says something else")
             return None
-        if stored.t is not None and stored.size == self._next and stored.t != (self._last_t or 0):
+        if stored.t is not None and stored.size == self._next and not self._time_is(stored.t):
             self._findings.add(Kind.CHECKPOINT_INVALID, f"{where} is filed under another time")
         return opened
 
@@ -288,7 +306,7 @@ class _Run:
         covered = self._newest is not None and self._newest.size == self._next
         if not covered and not any(each.seq is not None for each in self._findings.listed):
             text = f"no valid checkpoint covers the entries from {self._good_size} on"
-            self._findings.add(Kind.CHECKPOINT_MISSING, text, self._good_size)
+            self._findings.add_range(Kind.CHECKPOINT_MISSING, text, self._good_size, self._next)
 
     def _compare_head(self, head: StoredHead | None) -> None:
         if head is None:
@@ -304,7 +322,7 @@ class _Run:
                 self._findings.add(Kind.HEAD_MISMATCH, "the head has another chain value than the last entry")
             if self._whole and head.edge != self._edge.encode():
                 self._findings.add(Kind.HEAD_MISMATCH, "the head has another tree than the entries")
-            if head.t != (self._last_t or 0):
+            if not self._time_is(head.t):
                 self._findings.add(Kind.HEAD_MISMATCH, "the head has another time than the last entry")
         if head.checkpoints != self._checkpoints_seen:
             text = f"the head counts {head.checkpoints} checkpoints, there are {self._checkpoints_seen}"
@@ -336,10 +354,7 @@ def _not_signed(first: int, end: int) -> str:
     return f"entries {first} to {end - 1} are not, as a whole, what was signed"
 
 
-def _differing(row: StoredRow, entry: Entry) -> str:
+def _differing(found: tuple[object, ...], entry: Entry) -> str:
     """Name the columns that differ, without their contents."""
-    found = row.columns or ()
-    if len(found) != len(QUERY_COLUMNS):
-        return f"{len(found)} columns"
     pairs = zip(QUERY_COLUMNS, found, entry.columns(), strict=True)
     return ", ".join(name for name, stored, stated in pairs if stored != stated)
