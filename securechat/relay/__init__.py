@@ -1,0 +1,1 @@
+"""The server that stores and forwards what it cannot read."""
