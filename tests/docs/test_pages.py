@@ -14,6 +14,7 @@ import pytest
 from support.pages import ROOT, Page, page, pages
 
 from securechat.cli.exit_codes import ExitCode
+from securechat.settings import SETTINGS
 
 PATH_LIKE: Final = re.compile(r"(?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:md|toml|jsonl|lock)")
 TOP_LEVEL: Final = {
@@ -85,6 +86,11 @@ def test_the_exit_codes_that_are_documented_are_the_ones_that_there_are() -> Non
     assert documented == {code.value for code in ExitCode}
 
 
+def test_every_setting_of_the_server_is_documented() -> None:
+    documented = set(re.findall(r"`--([a-z-]+)`", page("docs/how-to/run-a-server.md").prose))
+    assert documented == {name.replace("_", "-") for name in SETTINGS}
+
+
 def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [*project["project"]["dependencies"]]
@@ -119,17 +125,17 @@ def _names_of_tests() -> frozenset[str]:
 
 def _check_command(words: list[str]) -> None:
     """Refuse a command line that our own parsers would refuse; other programs are left alone."""
-    for command in _split_at_pipes(words):
+    for command in _simple_commands(words):
         match _without_python(command):
-            case ["./dev", "demo", *_] | ["./dev", "test", *_] | ["./dev", "check"] | ["./dev", "lock"]:
+            case ["dev", "demo" | "test", *_] | ["dev", "check" | "lock" | "--help"]:
                 pass
             case ["-m", "securechat", *arguments]:
                 _parse(arguments)
             case ["-m", "audit", name, *arguments]:
                 options = {each for each in arguments if each.startswith("--")}
                 assert {each for each in options if each not in _help_of_audit(name)} == set()
-            case ["./dev", *rest]:
-                raise AssertionError(f"./dev has no such task: {rest}")
+            case ["dev", *rest]:
+                assert rest[:1] == ["run"], f"./dev has no such task: {rest}"
 
 
 def _parse(arguments: list[str]) -> None:
@@ -140,20 +146,26 @@ def _parse(arguments: list[str]) -> None:
     build_parser().parse_args(arguments)
 
 
-def _split_at_pipes(words: list[str]) -> Iterator[list[str]]:
+def _simple_commands(words: list[str]) -> Iterator[list[str]]:
+    """Yield each command of a line without its variables and redirections."""
     rest: list[str] = []
-    for word in words:
-        if word in ("|", "&&"):
+    for word in [*words, ";"]:
+        if word in ("|", "&&", ";"):
             yield rest
             rest = []
-        else:
+        elif rest or not re.fullmatch(r"[A-Z_]+=\S*", word):
             rest.append(word)
-    yield rest
 
 
 def _without_python(words: list[str]) -> list[str]:
+    redirections = [index for index, word in enumerate(words) if word in (">", "<", ">>")]
+    words = words[: min(redirections, default=len(words))]
     match words:
-        case ["./dev", "run", *rest] | ["python", *rest] | ["python3", *rest]:
+        case [script, "run", "-m", *rest] if script.endswith("/dev"):
+            return ["-m", *rest]
+        case [script, *rest] if script.endswith("/dev"):
+            return ["dev", *rest]
+        case ["python" | "python3", *rest]:
             return rest
         case _:
             return words
