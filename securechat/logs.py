@@ -53,29 +53,18 @@ _is_tag = re.compile(r"[A-Za-z0-9_.:/{}\-]{0,128}\Z").match
 
 def configure_logging(stream: TextIO, *, log_format: LogFormat = "json", level: int = logging.INFO) -> None:
     """Send the logs of this process, and of every library in it, to ``stream``. Called once, by a root."""
-    render: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(sort_keys=True)
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            describe_exception,
-            keep_allowed,
-            render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
-        cache_logger_on_first_use=False,
-    )
+    _configure(stream, log_format, level)
     logging.root.handlers[:] = [LibraryHandler()]
     logging.root.setLevel(max(level, logging.WARNING))
 
 
 def get_logger(service: str) -> FilteringBoundLogger:
-    """Return the logger of ``service``, such as ``relay``."""
+    """Return the logger of ``service``, such as ``relay``.
+
+    Where no root has configured logging, as in a test, lines go to standard error by the same rules.
+    """
+    if not structlog.is_configured():
+        _configure(None, "json", logging.INFO)
     logger: FilteringBoundLogger = structlog.get_logger(service=service)
     return logger
 
@@ -110,6 +99,26 @@ class LibraryHandler(logging.Handler):
         logger: FilteringBoundLogger = structlog.get_logger()
         exc_info = record.exc_info if record.exc_info and record.exc_info[1] else None
         logger.log(record.levelno, "library.record", logger=record.name, exc_info=exc_info)
+
+
+def _configure(stream: TextIO | None, log_format: LogFormat, level: int) -> None:
+    render: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(sort_keys=True)
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=stream is not None and stream.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            describe_exception,
+            keep_allowed,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: structlog.PrintLogger(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
 
 
 def _safe(value: object) -> object:

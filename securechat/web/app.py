@@ -9,7 +9,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
@@ -55,7 +55,7 @@ class Services:
     authorizer: Authorizer
     clock: Clock
     random_bytes: RandomBytes
-    problems: ProblemTable = STANDARD_PROBLEMS
+    problems: ProblemTable = field(default_factory=lambda: STANDARD_PROBLEMS)
 
 
 def build_app(routes: Sequence[AnyRoute], services: Services) -> web.Application:

@@ -1,5 +1,6 @@
 """Parts of a server for tests: a clock set by hand, a journal of events, accounts in memory, tokens."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -111,6 +112,7 @@ def answer(purpose: ChallengePurpose, person: Person, challenge: bytes, token: s
     return person.local.signing.sign(challenge_message(purpose, person.local.address, challenge, token))
 
 
+@functools.cache
 def shipped_decisions() -> DecisionPoint:
     """The decision point of the policies in the repository."""
     return DecisionPoint.from_tree(load_tree(DEFAULT_FOLDER))
