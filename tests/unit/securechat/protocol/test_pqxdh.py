@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.identities import NOW_MS, Person, RepeatableRandom, make_person
 
 from securechat.crypto.kem import KemKeyPair, KemKind
-from securechat.crypto.keys import DhPublicKey, SigningKeyPair, VerifyKey
+from securechat.crypto.keys import DhKeyPair, DhPublicKey, SigningKeyPair, VerifyKey
 from securechat.crypto.secret import SecretBytes
 from securechat.errors import (
     DecryptionError,
@@ -29,6 +29,7 @@ from securechat.protocol.pqxdh import (
     PeerDevice,
     PublicPreKeys,
     initiate,
+    initiate_with,
     respond,
     transcript_hash,
 )
@@ -351,6 +352,16 @@ def test_the_responders_identity_key_alone_opens_nothing(pat: Person, lee: Perso
     guess = replace(header, signed_id=thief.upload.signed.id, kem_id=thief.upload.last_resort.id)
     answer = respond(stolen, pat.peer, guess, thief.pool)
     assert answer.secret != ours.secret
+
+
+def test_the_kem_secret_alone_decides(pat: Person, lee: Person) -> None:
+    base, ciphertext = DhKeyPair.generate(os.urandom), bytes(1568)
+    one, other = (
+        initiate_with(pat.local, lee.peer, lee.bundle(), base, SecretBytes(secret), ciphertext)[1]
+        for secret in (bytes(32), bytes(31) + b"\x01")
+    )
+    assert one.secret != other.secret
+    assert one.session_id == other.session_id  # made of public values alone
 
 
 def test_breaking_x25519_alone_does_not_give_the_secret(pat: Person, lee: Person) -> None:

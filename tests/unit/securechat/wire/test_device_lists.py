@@ -92,7 +92,9 @@ def test_devices_out_of_order_or_twice_are_refused(pat: Person) -> None:
             sign_device_list(replace(pat.device_list.value, devices=devices), pat.account.signing)
 
 
-@pytest.mark.parametrize(("version", "previous"), [(0, bytes(32)), (1, b"\x01" * 32), (2, bytes(32))])
+@pytest.mark.parametrize(
+    ("version", "previous"), [(0, bytes(32)), (0, b"\x01" * 32), (1, b"\x01" * 32), (2, bytes(32))]
+)
 def test_only_version_one_follows_no_list(pat: Person, version: int, previous: bytes) -> None:
     value = replace(pat.device_list.value, version=version, previous_hash=previous)
     with pytest.raises(WireError, match="version 1"):
@@ -130,17 +132,29 @@ def test_a_device_whose_agreement_key_was_swapped_is_refused(pat: Person) -> Non
         check_device_list(sign_device_list(value, pat.account.signing))
 
 
-def test_two_devices_with_one_key_are_refused(pat: Person) -> None:
-    local, record = create_device(
-        ProtocolAddress(user_id("pat"), device_id(2)), pat.local.account, NOW_MS, DRAW
-    )
-    again = RepeatableRandom("")
-    keys = iter([local.signing.seed.reveal(), again(32)])
+@pytest.mark.parametrize("shared", ["signing", "agreement"])
+def test_two_devices_with_one_key_are_refused(pat: Person, shared: str) -> None:
+    address = ProtocolAddress(user_id("pat"), device_id(2))
+    local, record = create_device(address, pat.local.account, NOW_MS, DRAW)
+    fresh = RepeatableRandom("twin")
+    own_keys = {
+        "signing": [local.signing.seed.reveal(), fresh(32)],
+        "agreement": [fresh(32), local.agreement.private.reveal()],
+    }
+    keys = iter(own_keys[shared])
     address = ProtocolAddress(user_id("pat"), device_id(3))
     _, twin = create_device(address, pat.local.account, NOW_MS, lambda _: next(keys))
     signed = next_device_list(pat.account, pat.device_list, [record, twin], NOW_MS)
     with pytest.raises(DeviceListError, match="two places"):
         check_device_list(signed)
+
+
+def test_the_account_key_is_no_devices_key(pat: Person) -> None:
+    keys = iter([pat.account.signing.seed.reveal(), DRAW(32)])
+    address = ProtocolAddress(user_id("pat"), device_id(2))
+    _, record = create_device(address, pat.local.account, NOW_MS, lambda _: next(keys))
+    with pytest.raises(DeviceListError, match="two places"):
+        check_device_list(next_device_list(pat.account, pat.device_list, [record], NOW_MS))
 
 
 Change = Callable[[Person, DeviceList], DeviceList]
