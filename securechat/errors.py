@@ -142,10 +142,22 @@ class TransportError(SecureChatError):
 
 
 class ServerError(TransportError):
-    """The server refused: its problem ``code`` and whether trying again can help."""
+    """The server refused: its problem ``code``, whether trying again can help, and the policy rule, if any."""
 
-    def __init__(self, server_code: str, *, status: int, retryable: bool, retry_after_s: float = 0.0) -> None:
-        super().__init__(f"the server refused: {server_code} (status {status})")
+    code = "server_refused"
+
+    def __init__(
+        self,
+        server_code: str,
+        *,
+        status: int,
+        retryable: bool,
+        retry_after_s: float = 0.0,
+        rule: str = "",
+    ) -> None:
+        by_rule = f" by the rule {rule}" if rule else ""
+        super().__init__(f"the server refused: {server_code}{by_rule} (status {status})")
+        self.rule = rule
         self.server_code = server_code
         self.status = status
         self.retryable = retryable

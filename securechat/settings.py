@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeVar
 from securechat.errors import SettingsError
 
 PREFIX: Final = "SECURECHAT_"
-FOREIGN_NAMES: Final = frozenset({"SECURECHAT_FAULT"})  # read elsewhere: the test bench's fault hook
+FOREIGN_NAMES: Final = frozenset({"SECURECHAT_FAULT", "SECURECHAT_VENV"})  # read elsewhere: the fault hook, the set-up
 MAX_PORT: Final = 65_535
 
 T = TypeVar("T")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +66,12 @@ def open_data_folder(folder: Path) -> Iterator[DataFolder]:
 def _lock(descriptor: int) -> None:
     """Take an exclusive lock that ends with the process."""
     try:
-        if os.name == "nt":
-            import msvcrt  # Windows only
+        if sys.platform == "win32":
+            import msvcrt
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl  # POSIX only
+            import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

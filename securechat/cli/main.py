@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from securechat.cli import policy, serve, talk, token
 from securechat.cli.demo import command as demo
+from securechat.cli.error_groups import first_error
 from securechat.cli.exit_codes import ExitCode
 from securechat.errors import (
     AccessDeniedError,
@@ -63,12 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         errors, rest = group.split(SecureChatError)
         if errors is None or rest is not None:
             raise
-        return _explain(_first(errors))
-
-
-def _first(group: BaseExceptionGroup[SecureChatError]) -> SecureChatError:
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+        return _explain(first_error(errors))
 
 
 def _explain(error: SecureChatError) -> int:

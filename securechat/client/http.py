@@ -44,6 +44,7 @@ class _Problem(msgspec.Struct):
     code: str = "http_error"
     retryable: bool = False
     retry_after_ms: int = 0
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,9 @@ def decode_answer(raw: bytes, kind: type[T]) -> T:
         raise TransportError("the server's answer is malformed") from None
 
 
-def problem_error(status: int, raw: bytes, headers: Mapping[str, str]) -> AuthenticationError | ServerError:
+def problem_error(
+    status: int, raw: bytes, headers: Mapping[str, str]
+) -> AuthenticationError | ServerError:
     """Return the error that a problem response stands for."""
     try:
         problem = msgspec.json.decode(raw, type=_Problem)
@@ -138,6 +141,7 @@ def problem_error(status: int, raw: bytes, headers: Mapping[str, str]) -> Authen
         status=status,
         retryable=problem.retryable or status == HTTPStatus.TOO_MANY_REQUESTS,
         retry_after_s=max(seconds, problem.retry_after_ms / 1_000),
+        rule=problem.rule,
     )
 
 

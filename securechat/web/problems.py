@@ -87,6 +87,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     detail: str = ""
     retry_after_ms: int = 0
+    rule: str = ""  # of a refusal: the id of the policy that decided
 
 
 def find_answer(error: Exception, table: ProblemTable) -> Answer | None:
@@ -107,6 +108,8 @@ def problem_of(error: Exception, table: ProblemTable, request_id: str) -> Proble
         problem = msgspec.structs.replace(problem, detail=str(error))
     if isinstance(error, RateLimitedError):
         problem = msgspec.structs.replace(problem, retry_after_ms=error.retry_after_ms)
+    if isinstance(error, AccessDeniedError):
+        problem = msgspec.structs.replace(problem, rule=error.policy)
     return problem
 
 

@@ -28,7 +28,7 @@ class ServerProcess:
         """Start and wait for the line ``ready URL``."""
         port = self.url.rpartition(":")[2] or "0"
         command = ["serve", "--dev", "--dir", str(self.folder), "--port", port, "--quiet"]
-        with (self.folder / "server.log").open("ab") as log:
+        with (self.folder / "server.err").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "securechat", *command],
                 stdout=subprocess.PIPE,
@@ -37,7 +37,7 @@ class ServerProcess:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode().strip()
-        assert line.startswith("ready "), (self.folder / "server.log").read_text()
+        assert line.startswith("ready "), (self.folder / "server.err").read_text()
         self.url = line.removeprefix("ready ")
 
     def kill(self) -> None:

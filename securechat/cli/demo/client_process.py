@@ -28,10 +28,11 @@ from securechat.cli.demo.protocol import (
     parse_command,
 )
 from securechat.cli.demo.script import Turn, read_script
+from securechat.cli.error_groups import first_error
 from securechat.cli.lines import standard_input_lines
 from securechat.cli.people import open_client
 from securechat.client import Client, Message, Sent
-from securechat.errors import SecureChatError, ServerError, TransportError
+from securechat.errors import SecureChatError, ServerError
 
 
 class DemoClient:
@@ -91,8 +92,8 @@ class DemoClient:
         try:
             rows = await ask_audit(me, limit=200)
         except ServerError as error:
-            return AuditAnswer(status=error.status, rows=0, rule=error.server_code)
-        return AuditAnswer(status=200, rows=len(rows), rule="")
+            return AuditAnswer(allowed=False, rows=0, rule=error.rule)
+        return AuditAnswer(allowed=True, rows=len(rows), rule="")
 
 
 def report(message: Report) -> None:
@@ -111,11 +112,19 @@ def main() -> int:
     try:
         clinic = load_clinic(args.dir)
         asyncio.run(DemoClient(clinic, clinic.person(args.handle), read_script(args.script)).run())
-    except* SecureChatError as group:
-        first = next(leaf for leaf in group.exceptions if isinstance(leaf, SecureChatError | TransportError))
-        report(Failed(code=first.code, text=str(first)))
-        return 1
+    except SecureChatError as error:
+        return _fail(error)
+    except BaseExceptionGroup as group:
+        errors = group.subgroup(SecureChatError)
+        if errors is None:
+            raise
+        return _fail(first_error(errors))
     return 0
+
+
+def _fail(error: SecureChatError) -> int:
+    report(Failed(code=error.code, text=str(error)))
+    return 1
 
 
 if __name__ == "__main__":

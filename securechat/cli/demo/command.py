@@ -138,7 +138,7 @@ def _facts(
     reordered = sum(check.reordered for check in checks.values())
     verified = audit.intact.status == 0
     detected = audit.tampered.status == 1 and audit.tampered.first_bad == audit.changed_entry
-    denied = audit.patient.status == 403
+    denied = not audit.patient.allowed and bool(audit.patient.rule)
     return Facts(
         messages=messages,
         delivered=sum(check.delivered for check in checks.values()),

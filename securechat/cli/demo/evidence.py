@@ -1,6 +1,5 @@
 """What the demo looks at from the operator's and the auditor's side: the server's files and the audit log."""
 
-import json
 import shutil
 import sqlite3
 import subprocess
@@ -9,6 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from securechat.errors import StoreError
 
@@ -21,6 +22,22 @@ class StoredEnvelope:
 
     message_id: str
     body: bytes
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is wrong with the log."""
+
+    text: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What this program needs of ``python -m audit verify --json``."""
+
+    ok: bool = False
+    entries: int = 0
+    checkpoints: int = 0
+    first_bad: int | None = None
+    findings: list[Finding] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +53,7 @@ class Verification:
 def stored_envelopes(database: Path) -> list[StoredEnvelope]:
     """Return what waits in the relay's inbox."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        rows = connection.execute("select message_id, body from relay_inbox order by seq").fetchall()
+        rows = connection.execute("select message_id, body from inbox order by mailbox, seq").fetchall()
     return [StoredEnvelope(bytes(row[0]).hex(), bytes(row[1])) for row in rows]
 
 
@@ -81,13 +98,20 @@ def verify(path: Path, *, key_file: Path, remembered: Path | None = None) -> Ver
     if remembered is not None:
         command += ["--previous", str(remembered)]
     done = subprocess.run(command, capture_output=True, timeout=VERIFY_TIMEOUT_S, check=False)  # noqa: S603 (own interpreter)
-    answer = json.loads(done.stdout or b"{}")
+    answer = msgspec.json.decode(done.stdout or b"{}", type=Answer)
     return Verification(
         status=done.returncode,
-        entries=int(answer.get("entries", 0)),
-        first_bad=answer.get("first_bad"),
-        sentence=str(answer.get("sentence", "")),
+        entries=answer.entries,
+        first_bad=answer.first_bad,
+        sentence=_sentence(answer),
     )
+
+
+def _sentence(answer: Answer) -> str:
+    if answer.ok:
+        return f"intact: {answer.entries} entries, {answer.checkpoints} signed checkpoints"
+    first = answer.findings[0].text if answer.findings else "it cannot be read"
+    return f"TAMPERED WITH: first bad entry {answer.first_bad}: {first}"
 
 
 def remove(folder: Path) -> None:

@@ -10,14 +10,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from securechat.cli.demo.protocol import Command, Failed, Offline, Online, Quit, Report, encode, parse_report
+from securechat.cli.demo.protocol import (
+    Accepted,
+    AuditAnswer,
+    Command,
+    Failed,
+    Offline,
+    Online,
+    Quit,
+    Received,
+    Report,
+    SafetyNumber,
+    encode,
+    parse_report,
+)
 from securechat.errors import TransportError
 
 START_TIMEOUT_S: Final = 60.0
 ANSWER_TIMEOUT_S: Final = 60.0
 LINE_LIMIT: Final = 1 << 20  # bytes; the longest report is one message
 
-R = TypeVar("R", bound=Report)
+R = TypeVar("R", Online, Offline, Accepted, Received, SafetyNumber, AuditAnswer)
 
 
 class ServerProcess:
@@ -33,7 +46,7 @@ class ServerProcess:
         """Start and wait until it listens."""
         port = self.url.rpartition(":")[2] if self.url else "0"
         arguments = ["serve", "--dev", "--dir", str(self._folder), "--port", port, "--quiet"]
-        with (self._folder / "server.log").open("ab") as log:
+        with (self._folder / "server.err").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "securechat", *arguments, stdout=PIPE, stderr=log, env=_environment()
             )
@@ -42,7 +55,9 @@ class ServerProcess:
             raise TransportError("the server process has no output")
         line = (await asyncio.wait_for(output.readline(), START_TIMEOUT_S)).decode().strip()
         if not line.startswith("ready "):
-            raise TransportError("the server did not start; its log is in server.log of the demo's folder")
+            raise TransportError(
+                "the server did not start; see server.err and server.log in the demo's folder"
+            )
         self.url = line.removeprefix("ready ")
 
     async def kill(self) -> None:

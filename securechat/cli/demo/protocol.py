@@ -73,9 +73,9 @@ class SafetyNumber(msgspec.Struct, frozen=True, tag="safety"):
 
 
 class AuditAnswer(msgspec.Struct, frozen=True, tag="audit"):
-    """The server's answer to a question about the audit log: an HTTP status, rows or the refusing rule."""
+    """The server's answer to a question about the audit log: its rows, or the rule that refuses it."""
 
-    status: int
+    allowed: bool
     rows: int
     rule: str
 
@@ -90,8 +90,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 Report = Online | Offline | Stored | Accepted | Received | SafetyNumber | AuditAnswer | Failed
 
 _encoder = msgspec.json.Encoder()
-_commands = msgspec.json.Decoder(Command)
-_reports = msgspec.json.Decoder(Report)
+_commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_reports: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
 
 
 def encode(message: Command | Report) -> bytes:

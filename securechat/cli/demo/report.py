@@ -81,9 +81,7 @@ class Reporter:
         table.add_row("compliance officer", "queries the log over the API", f"{officer.rows} entries")
         table.add_row("auditor, offline", "verifies the server's database", _sentence(intact))
         table.add_row("insider", f"changes one byte of entry {changed} in a copy", _sentence(tampered))
-        table.add_row(
-            "patient", "asks for the audit log", f"status {patient.status}: refused by {patient.rule}"
-        )
+        table.add_row("patient", "asks for the audit log", f"refused by the rule {patient.rule}")
         self._print_table(table)
 
     def verdict(self, facts: Facts) -> None:
@@ -91,7 +89,7 @@ class Reporter:
         bad = list(_failures(facts))
         lines = [
             _delivery_line(facts),
-            f"{facts.queued_while_offline} waited for the offline side; the server was killed {facts.server_kills} x",
+            f"{facts.queued_while_offline} waited for the offline side; {facts.server_kills} x SIGKILL",
             _audit_line(facts),
             f"{facts.seconds:.1f} s",
         ]
