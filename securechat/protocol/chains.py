@@ -22,7 +22,10 @@ Step = Callable[[bytes, int], tuple[bytes, bytes]]  # chain key, number -> next 
 # Name of a message (ratchet key or epoch, then its number) -> time of skipping (8 bytes), message key (32).
 # INVARIANT: once part of a state it is never changed, only replaced; its order is the order of skipping.
 Skipped = Annotated[
-    dict[bytes, Annotated[bytes, msgspec.Meta(min_length=40, max_length=40)]],
+    dict[
+        Annotated[bytes, msgspec.Meta(min_length=8, max_length=36)],
+        Annotated[bytes, msgspec.Meta(min_length=40, max_length=40)],
+    ],
     msgspec.Meta(max_length=MAX_SKIPPED),
 ]
 
