@@ -176,7 +176,10 @@ def _string(fields: _Fields, name: str) -> str:
 
 
 def _optional_string(fields: _Fields, name: str) -> str | None:
-    return _string(fields, name) if name in fields else None
+    value = fields.get(name)
+    if value is None or isinstance(value, str):
+        return value  # a null does not come out again, so it is refused as not canonical
+    raise EventError(f"{name} is no string")
 
 
 def _strings(fields: _Fields, name: str) -> tuple[str, ...]:

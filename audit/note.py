@@ -9,6 +9,7 @@ This module takes notes apart and puts them together; it verifies nothing.
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -21,6 +22,8 @@ PUBLIC_KEY_SIZE: Final = 32  # bytes
 MAX_NOTE: Final = 256 * 1024  # bytes; a post-quantum signature line may have 5 kB
 MAX_SIGNATURES: Final = 64  # lines; the specification asks for 16 or more
 
+_control = re.compile(r"[\x00-\x09\x0b-\x1f]").search
+_is_name = re.compile(r"[^\s+\x00-\x1f]+\Z").match
 _DASH: Final = "\u2014 "
 _PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
 
@@ -114,7 +117,7 @@ def encode_private_key(name: str, seed: bytes, public_key: bytes) -> str:
 
 def require_name(name: str) -> None:
     """Raise CheckpointError unless ``name`` is non-empty and free of spaces, plus signs and controls."""
-    if not name or "+" in name or any(each.isspace() or ord(each) < 0x20 for each in name):
+    if not _is_name(name):
         raise CheckpointError("a key name is empty or has a space, plus sign or control character")
 
 
@@ -137,7 +140,7 @@ def parse_note(data: bytes) -> Note:
         whole = data.decode()
     except UnicodeDecodeError as exc:
         raise CheckpointError("a note is not UTF-8") from exc
-    if any(each < " " and each != "\n" for each in whole):
+    if _control(whole):
         raise CheckpointError("a note holds a control character")
     head, blank, tail = whole.rpartition("\n\n")
     if not blank or not head or not tail.endswith("\n"):

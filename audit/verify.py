@@ -184,6 +184,9 @@ class _Run:
 
     def _problem(self, row: StoredRow, leaf: bytes, chain: bytes) -> tuple[Kind, str] | None:
         """Return the first thing wrong with a row by itself, or None."""
+        if not row.body:
+            self._last_t = None
+            return Kind.ENTRY_NOT_CANONICAL, f"entry {row.seq} is empty, or is not stored as bytes"
         try:
             entry = parse_entry(row.body)
         except EventError as exc:

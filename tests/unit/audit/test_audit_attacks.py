@@ -24,6 +24,7 @@ from audit.sequencing import Head
 _REST = (
     "t, id, type, outcome, actor, patient, object_kind, object_id, org, body, leaf, chain FROM audit_entries"
 )
+_BLAMED = "UPDATE audit_entries SET body = CAST(replace(body, 'usr_3', 'usr_1') AS BLOB) WHERE seq = 23"
 STRANGER = Ed25519Signer(ORIGIN, b"\x66" * 32)
 
 
@@ -80,9 +81,7 @@ def test_an_edited_query_column_is_found_and_named(log: Path, kept: bytes, assig
 
 
 def test_an_edited_body_is_found(log: Path, kept: bytes) -> None:
-    insider.run(
-        log, "UPDATE audit_entries SET body = replace(body, 'usr_3', 'usr_1'), actor = 'usr_1' WHERE seq = 23"
-    )
+    insider.run(log, _BLAMED, "UPDATE audit_entries SET actor = 'usr_1' WHERE seq = 23")
     _bad_from(log, kept, 23)
 
 
@@ -362,7 +361,7 @@ def test_a_changed_origin_is_found(log: Path, kept: bytes) -> None:
 
 
 def test_an_unknown_version_is_an_error_and_not_skipped(log: Path, kept: bytes) -> None:
-    insider.run(log, """UPDATE audit_entries SET body = replace(body, '"v":1', '"v":2') WHERE seq = 23""")
+    insider.run(log, _BLAMED.replace("usr_3", '"v":1').replace("usr_1", '"v":2'))
     _bad_from(log, kept, 23)
     assert check(log).findings[0].kind is Kind.ENTRY_NOT_CANONICAL
 
@@ -407,7 +406,7 @@ def test_an_edit_within_a_large_commit_is_still_named_exactly(tmp_path: Path) ->
     path = tmp_path / "server.db"
     with running_server(path) as server:
         server.fill(60, group=20)
-    insider.run(path, "UPDATE audit_entries SET body = replace(body, 'usr_3', 'usr_1') WHERE seq = 23")
+    insider.run(path, _BLAMED)
     report = check(path)
     assert (report.first_bad, report.first_bad_is_exact) == (23, True)
 
@@ -420,3 +419,9 @@ def test_a_rehash_within_a_large_commit_is_named_as_a_range(tmp_path: Path) -> N
     report = check(path)
     assert (report.first_bad, report.first_bad_is_exact) == (20, False)
     assert report.findings[0].text == "entries 20 to 39 are not, as a whole, what was signed"
+
+
+def test_a_body_stored_as_text_is_found(log: Path, kept: bytes) -> None:
+    insider.run(log, "UPDATE audit_entries SET body = CAST(body AS TEXT) WHERE seq = 23")
+    _bad_from(log, kept, 23)
+    assert "not stored as bytes" in check(log).findings[0].text
