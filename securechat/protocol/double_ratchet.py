@@ -5,7 +5,7 @@ is put off until the next message is sent, so a new key pair is made when it is 
 docs/format/double-ratchet.md is normative for ``SECURECHAT_V1``.
 """
 
-import msgspec
+from msgspec.structs import replace
 
 from securechat.crypto.keys import DhKeyPair, DhPublicKey, agree_raw
 from securechat.errors import DecryptionError, DuplicateMessageError, NoSessionError, WeakPublicKeyError
@@ -95,31 +95,12 @@ def encrypt(
     else:
         part = pq_epochs.key_to_seal(suite.pq, state.pq, now_ms, random_bytes)
         pq, keys = part.state, MessageKeys(key, part.key)
-        header = RatchetHeader(
-            state.public,
-            state.previous,
-            sending.number,
-            part.epoch,
-            part.previous,
-            part.number,
-            part.offer,
-            part.answer,
-        )
+        place = (part.epoch, part.previous, part.number, part.offer, part.answer)
+        header = RatchetHeader(state.public, state.previous, sending.number, *place)
     sealed = suite.seal(
         keys, header, plaintext=plaintext, associated_data=associated_data, random_bytes=random_bytes
     )
-    after = RatchetState(
-        state.root,
-        state.private,
-        state.public,
-        state.remote,
-        following,
-        state.previous,
-        state.receiving,
-        state.skipped,
-        pq,
-    )
-    return after, sealed
+    return replace(state, sending=following, pq=pq), sealed
 
 
 def decrypt(
@@ -135,7 +116,7 @@ def decrypt(
         return after, suite.open(MessageKeys(key, b""), message, associated_data)
     pq, pq_key = pq_epochs.key_to_open(suite.pq, state.pq, header, now_ms)
     plaintext = suite.open(MessageKeys(key, pq_key), message, associated_data)
-    return msgspec.structs.replace(after, pq=pq_epochs.accept(suite.pq, pq, header, now_ms)), plaintext
+    return replace(after, pq=pq_epochs.accept(suite.pq, pq, header, now_ms)), plaintext
 
 
 def knows(state: RatchetState, header: RatchetHeader) -> bool:
@@ -157,10 +138,10 @@ def forget_old_keys(state: RatchetState, now_ms: int) -> RatchetState:
     if pq is not None:
         pq_skipped = expire(pq.skipped, now_ms)
         if pq_skipped is not pq.skipped:
-            pq = msgspec.structs.replace(pq, skipped=pq_skipped)
+            pq = replace(pq, skipped=pq_skipped)
     if skipped is state.skipped and pq is state.pq:
         return state
-    return msgspec.structs.replace(state, skipped=skipped, pq=pq)
+    return replace(state, skipped=skipped, pq=pq)
 
 
 def _sending_step(suite: Suite, state: RatchetState, random_bytes: RandomBytes) -> tuple[RatchetState, Chain]:
@@ -171,9 +152,7 @@ def _sending_step(suite: Suite, state: RatchetState, random_bytes: RandomBytes) 
     private = pair.private.reveal()
     root, key = suite.root_step(state.root, agree_raw(private, state.remote))
     sending = Chain(key, 0)
-    stepped = msgspec.structs.replace(
-        state, root=root, private=private, public=pair.public.raw, sending=sending
-    )
+    stepped = replace(state, root=root, private=private, public=pair.public.raw, sending=sending)
     return stepped, sending
 
 
@@ -186,7 +165,7 @@ def _key_to_open(
             return _advance(suite, state, place, header.number, now_ms)
     late = take(state.skipped, message_name(header.ratchet_key, header.number))
     if late is not None:
-        return msgspec.structs.replace(state, skipped=late[0]), late[1]
+        return replace(state, skipped=late[0]), late[1]
     if knows(state, header):
         raise DuplicateMessageError("the message was opened before")
     return _receiving_step(suite, state, header, now_ms)
@@ -201,18 +180,8 @@ def _advance(
     chain, passed = walk(suite.chain_step, held.chain, number, held.ratchet_key)
     chain, key = next_key(suite.chain_step, chain)
     moved = ReceivingChain(held.ratchet_key, chain)
-    after = RatchetState(
-        state.root,
-        state.private,
-        state.public,
-        state.remote,
-        state.sending,
-        state.previous,
-        (*state.receiving[:place], moved, *state.receiving[place + 1 :]),
-        remember(state.skipped, passed, now_ms),
-        state.pq,
-    )
-    return after, key
+    receiving = (*state.receiving[:place], moved, *state.receiving[place + 1 :])
+    return replace(state, receiving=receiving, skipped=remember(state.skipped, passed, now_ms)), key
 
 
 def _receiving_step(
@@ -233,16 +202,14 @@ def _receiving_step(
     chain, fresh = walk(suite.chain_step, Chain(chain_key, 0), header.number, header.ratchet_key)
     chain, key = next_key(suite.chain_step, chain)
     newest = ReceivingChain(header.ratchet_key, chain)
-    after = RatchetState(
-        root,
-        state.private,
-        state.public,
-        header.ratchet_key,
-        None,
-        state.previous if state.sending is None else state.sending.number,
-        (newest, *state.receiving[: suite.receiving_chains - 1]),
-        remember(state.skipped, {**passed, **fresh}, now_ms),
-        state.pq,
+    after = replace(
+        state,
+        root=root,
+        remote=header.ratchet_key,
+        sending=None,
+        previous=state.previous if state.sending is None else state.sending.number,
+        receiving=(newest, *state.receiving[: suite.receiving_chains - 1]),
+        skipped=remember(state.skipped, {**passed, **fresh}, now_ms),
     )
     return after, key
 

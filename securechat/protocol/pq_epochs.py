@@ -15,6 +15,7 @@ import hashlib
 from typing import Annotated, Final, NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
 from securechat.crypto.kem import KemKeyPair, KemKind, KemPublicKey
 from securechat.crypto.labels import Label
@@ -158,21 +159,8 @@ def key_to_seal(suite: PqSuite, state: PqState, now_ms: int, random_bytes: Rando
         phase = Offered(phase.key, phase.unanswered + 1)
     elif isinstance(phase, Answered) and phase.owed:
         answer = phase.offer_tag + phase.ciphertext
-        phase = msgspec.structs.replace(phase, owed=False)
-    after = PqState(
-        state.initiator,
-        state.root,
-        state.since_ms,
-        state.sent + 1,
-        state.received,
-        state.sending_epoch,
-        state.sending_previous,
-        following,
-        state.receiving_epoch,
-        state.receiving,
-        phase,
-        state.skipped,
-    )
+        phase = replace(phase, owed=False)
+    after = replace(state, sent=state.sent + 1, sending=following, phase=phase)
     return PqSending(after, key, state.sending_epoch, state.sending_previous, chain.number, offer, answer)
 
 
@@ -208,21 +196,19 @@ def accept(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: int) -
     return state
 
 
+def answer_with(
+    suite: PqSuite, state: PqState, offer: bytes, secret: SecretBytes, ciphertext: bytes, *, now_ms: int
+) -> PqState:
+    """The deterministic part of answering ``offer``: the KEM's output is fresh, the state in no exchange."""
+    context = _context(state.receiving_epoch + 1, offer, ciphertext)
+    keys = suite.new_epoch(state.root, secret.reveal(), context)
+    sending, receiving = _directions(keys, state.initiator)
+    answered = Answered(_offer_tag(offer), ciphertext, True, keys.root, sending, receiving)
+    return replace(state, since_ms=now_ms, sent=0, received=0, phase=answered)
+
+
 def _received(state: PqState, chain: Chain, skipped: Skipped) -> PqState:
-    return PqState(
-        state.initiator,
-        state.root,
-        state.since_ms,
-        state.sent,
-        state.received + 1,
-        state.sending_epoch,
-        state.sending_previous,
-        state.sending,
-        state.receiving_epoch,
-        chain,
-        state.phase,
-        skipped,
-    )
+    return replace(state, received=state.received + 1, receiving=chain, skipped=skipped)
 
 
 def _enter_epoch(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: int) -> tuple[PqState, bytes]:
@@ -236,7 +222,7 @@ def _enter_epoch(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: 
     _, missing = walk(suite.step, state.receiving, header.epoch_previous, old)
     chain, passed = walk(suite.step, phase.receiving, header.epoch_number, _name(header.epoch))
     chain, key = next_key(suite.step, chain)
-    entered = msgspec.structs.replace(
+    entered = replace(
         state,
         received=state.received + 1,
         receiving_epoch=header.epoch,
@@ -255,18 +241,13 @@ def _take_offer(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: i
         return state  # an offer for an epoch that is there already
     if isinstance(phase, Offered) and state.initiator:
         return state  # both offered: ours wins, and the peer answers it
-    tag = _offer_tag(header.offer)
-    if isinstance(phase, Answered) and phase.offer_tag == tag:
-        return msgspec.structs.replace(state, phase=msgspec.structs.replace(phase, owed=True))
+    if isinstance(phase, Answered) and phase.offer_tag == _offer_tag(header.offer):
+        return replace(state, phase=replace(phase, owed=True))
     try:
         secret, ciphertext = KemPublicKey(KemKind.ML_KEM_768, header.offer).encapsulate()
     except WeakPublicKeyError as error:
         raise DecryptionError("cannot decrypt") from error
-    context = _context(header.epoch + 1, header.offer, ciphertext)
-    keys = suite.new_epoch(state.root, secret.reveal(), context)
-    sending, receiving = _directions(keys, state.initiator)
-    answered = Answered(tag, ciphertext, True, keys.root, sending, receiving)
-    return msgspec.structs.replace(state, since_ms=now_ms, sent=0, received=0, phase=answered)
+    return answer_with(suite, state, header.offer, secret, ciphertext, now_ms=now_ms)
 
 
 def _take_answer(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: int) -> PqState:
@@ -280,12 +261,12 @@ def _take_answer(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: 
     context = _context(header.epoch + 1, pair.public.raw, ciphertext)
     keys = suite.new_epoch(state.root, pair.decapsulate(ciphertext).reveal(), context)
     sending, receiving = _directions(keys, state.initiator)
-    counted = msgspec.structs.replace(state, since_ms=now_ms, sent=0, received=0, phase=Confirmed(receiving))
+    counted = replace(state, since_ms=now_ms, sent=0, received=0, phase=Confirmed(receiving))
     return _send_in_next(counted, keys.root, sending)
 
 
 def _send_in_next(state: PqState, root: bytes, sending: Chain) -> PqState:
-    return msgspec.structs.replace(
+    return replace(
         state,
         root=root,
         sending_epoch=state.sending_epoch + 1,

@@ -20,14 +20,9 @@ from securechat.errors import (
     StalePreKeyError,
     WireError,
 )
+from securechat.protocol.choice import MAX_IDLE_MS, STRAYS_TO_HIGHER, STRAYS_TO_LOWER
 from securechat.protocol.records import MAX_ARCHIVED
-from securechat.protocol.session import (
-    MAX_IDLE_MS,
-    STRAYS_TO_HIGHER,
-    STRAYS_TO_LOWER,
-    Opened,
-    sender_identity,
-)
+from securechat.protocol.session import Opened, sender_identity
 from securechat.wire.content import pad
 from securechat.wire.messages import MAX_MESSAGE_BYTES, MessageKind, message_kind, parse_prekey_message
 from securechat.wire.prekeys import PreKeyBundle

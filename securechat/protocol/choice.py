@@ -1,0 +1,79 @@
+"""Which of several sessions with one device is current (Sesame specification, section 3).
+
+The current session sends, the archived ones still receive. Two come up at once when both sides start one
+before they hear of the other's, and when a side that lost its state starts anew. The rules, the same on both
+sides (docs/format/records.md):
+
+- a session that the peer starts becomes current, unless our own is still unanswered and has the lower id;
+- while our own is unanswered, a prekey message in an archived session of lower id makes that one current;
+- after that, so do two messages in an archived session of lower id, or eight in one of higher id, with none
+  in the current session between them. Messages that others overtook do not count.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from securechat.protocol.records import MAX_ARCHIVED, SessionRecord, SessionState
+from securechat.wire.messages import MessageKind
+
+MAX_IDLE_MS: Final = 30 * 86_400_000  # an archived session in which nothing was opened for so long is dropped
+STRAYS_TO_LOWER: Final = 2
+STRAYS_TO_HIGHER: Final = 8  # more, so that two sides that change at the same time do not pass each other
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A message that opened in a held session: the session before and after, and how the message came.
+
+    ``late``: it was overtaken by another; such a message says nothing about the peer's choice today.
+    """
+
+    before: SessionState
+    after: SessionState
+    kind: MessageKind
+    late: bool
+
+
+def settled(record: SessionRecord, arrival: Arrival, now_ms: int) -> SessionRecord:
+    """Return the record after ``arrival``."""
+    generation = record.generation + 1
+    current, archived = record.current, _not_idle(record.archived, now_ms)
+    if arrival.before is current:
+        strays = record.strays if arrival.late else 0
+        return replace(record, generation=generation, strays=strays, current=arrival.after, archived=archived)
+    others = tuple(session for session in archived if session is not arrival.before)
+    strays = record.strays if arrival.late or current.pending else record.strays + 1
+    if _takes_over(current, arrival, strays):
+        return SessionRecord(generation, record.peer, 0, arrival.after, (current, *others))
+    return SessionRecord(generation, record.peer, strays, current, (arrival.after, *others))
+
+
+def placed(record: SessionRecord | None, peer: bytes, session: SessionState, now_ms: int) -> SessionRecord:
+    """Return the record with a new session; sessions that belong to other keys of the peer go.
+
+    ``peer``: the peer's three public keys, 96 bytes.
+    """
+    if record is None or record.peer != peer:
+        return SessionRecord(1 if record is None else record.generation + 1, peer, 0, session, ())
+    generation, current = record.generation + 1, record.current
+    archived = _not_idle(record.archived, now_ms)
+    if current.pending and not session.pending and current.session_id < session.session_id:
+        kept = (session, *archived)[:MAX_ARCHIVED]
+        return SessionRecord(generation, peer, record.strays, current, kept)
+    return SessionRecord(generation, peer, 0, session, (current, *archived)[:MAX_ARCHIVED])
+
+
+def _takes_over(current: SessionState, arrival: Arrival, strays: int) -> bool:
+    lower = arrival.after.session_id < current.session_id
+    if arrival.late:
+        return False
+    if current.pending:
+        return lower and arrival.kind is MessageKind.PREKEY
+    return strays >= (STRAYS_TO_LOWER if lower else STRAYS_TO_HIGHER)
+
+
+def _not_idle(sessions: tuple[SessionState, ...], now_ms: int) -> tuple[SessionState, ...]:
+    if not sessions:
+        return sessions
+    return tuple(session for session in sessions if now_ms - session.used_ms <= MAX_IDLE_MS)
