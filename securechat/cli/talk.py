@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from rich.console import Console
@@ -23,11 +25,13 @@ from securechat.client import (
     IdentityChanged,
     Message,
     SendFailed,
+    Sent,
 )
-from securechat.errors import SettingsError
+from securechat.errors import SecureChatError, SendFailedError, SettingsError, StoreError
 
 Task = Callable[[Clinic, Person, argparse.Namespace], Awaitable[int]]
 
+_PATIENCE_S: Final = 5.0  # for messages on their way when a chat ends
 _CHAT_HELP = "commands: /to HANDLE  /people  /safety  /quit"
 
 
@@ -82,19 +86,39 @@ async def _chat(clinic: Clinic, person: Person, args: argparse.Namespace) -> int
     async with open_client(clinic, person) as me, asyncio.TaskGroup() as tasks:
         console.print(f"You are {person.name}. Writing to {peer.name}; {_CHAT_HELP}", style="dim")
         listener = tasks.create_task(_show_events(me, clinic, console))
-        pending: list[asyncio.Task[None]] = []
+        pending: set[asyncio.Task[None]] = set()
         while (line := await lines.get()) is not None:
             text = line.decode(errors="replace")
             if text.strip() == "/quit":
                 break
-            if text.startswith("/"):
-                peer = await _chat_command(me, clinic, peer, text, console)
-            elif text:
-                sent = await me.send(peer.user, text)
-                pending.append(tasks.create_task(sent.accepted()))
-        await asyncio.gather(*pending)
+            try:
+                if text.startswith("/"):
+                    peer = await _chat_command(me, clinic, peer, text, console)
+                elif text:
+                    pending.add(tasks.create_task(_accepted(await me.send(peer.user, text))))
+            except StoreError:
+                raise
+            except SecureChatError as error:
+                console.print(f"{error} [{error.code}]", style="red", markup=False)
+        await _wait_for(pending, console)
         listener.cancel()
     return ExitCode.OK
+
+
+async def _accepted(sent: Sent) -> None:
+    with contextlib.suppress(SendFailedError):  # the listener tells of it
+        await sent.accepted()
+
+
+async def _wait_for(pending: set[asyncio.Task[None]], console: Console) -> None:
+    """Give what was just written time to leave; the rest stays in the outbox."""
+    if not pending:
+        return
+    _, waiting = await asyncio.wait(pending, timeout=_PATIENCE_S)
+    for task in waiting:
+        task.cancel()
+    if waiting:
+        console.print(f"{len(waiting)} messages were not sent yet; they go out next time", style="yellow")
 
 
 async def _chat_command(me: Client, clinic: Clinic, peer: Person, text: str, console: Console) -> Person:
