@@ -16,7 +16,7 @@ from typing import IO, Final
 from audit.errors import AuditError, CheckpointError, QueryError, SourceError
 from audit.export import open_bundle, write_bundle
 from audit.note import VerifierKey, parse_vkey
-from audit.printing import print_line, print_report, progress, report_json, to_stdout
+from audit.printing import clean, print_line, print_report, progress, report_json, to_stdout
 from audit.report import LogCopy
 from audit.source import connect_read_only, is_database, newest_checkpoint, read_log
 from audit.verify import verify
@@ -63,21 +63,19 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _run(arguments)
     except QueryError as exc:
-        return _fail(str(exc), "see --help for the filters and their forms")
+        return _fail(exc, "see --help for the filters and their forms")
     except CheckpointError as exc:
-        return _fail(
-            str(exc), "a key looks like name+1a2b3c4d+base64; a checkpoint is a file that --remember wrote"
-        )
+        return _fail(exc, "a key looks like name+1a2b3c4d+base64, a checkpoint is what --remember wrote")
     except SourceError as exc:
-        return _fail(str(exc), "give a server's database (server.db) or an export bundle (.zip)")
+        return _fail(exc, "give a server's database (server.db) or an export bundle (.zip)")
     except AuditError as exc:
-        return _fail(str(exc), "run: python -m audit verify PATH")
+        return _fail(exc, "run: python -m audit verify PATH")
     except BrokenPipeError:
         # The reader (head, less) went away; what is left in the buffer must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTACT
     except OSError as exc:
-        return _fail(f"{exc.strerror}: {exc.filename}", "check the path and its permissions")
+        return _report(f"{exc.filename}: {exc.strerror}", "check path and permissions", "file_unusable")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,7 +187,7 @@ def _checkpoint(path: Path) -> int:
 
 def _export(path: Path, out: Path) -> int:
     if out.exists():
-        return _fail(f"{out} exists", "choose another name: an export is never overwritten")
+        return _report(f"{out} exists", "choose another name, nothing is overwritten", "file_unusable")
     with connect_read_only(path) as connection:
         copy = read_log(connection)
         stored = newest_checkpoint(connection)
@@ -240,6 +238,11 @@ def _written_whole(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
-def _fail(problem: str, hint: str) -> int:
-    sys.stderr.write(f"audit: {problem} (hint: {hint})\n")
+def _fail(problem: AuditError, hint: str) -> int:
+    return _report(str(problem), hint, problem.code)
+
+
+def _report(problem: str, hint: str, code: str) -> int:
+    """Write one line to stderr: what is wrong, a hint, the stable code."""
+    sys.stderr.write(f"audit: {clean(problem)}; {hint} [{code}]\n")
     return EXIT_CANNOT_TELL

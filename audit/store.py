@@ -15,7 +15,7 @@ from sqlalchemy.exc import StatementError
 from audit.chain import HASH_SIZE, leaf_hash, link
 from audit.checkpoint import Checkpoint, Signer, open_checkpoint, sign_checkpoint
 from audit.entry import parse_entry
-from audit.errors import AuditError, AuditUnavailableError, InconsistentLogError
+from audit.errors import AuditError, AuditUnavailableError, ChainBrokenError, InconsistentLogError
 from audit.event import AuditEvent, require_tag
 from audit.merkle import Edge, root_of
 from audit.reader import LogReader
@@ -219,7 +219,7 @@ def _check_newest_entries(reader: LogReader, head: Head) -> None:
     for row in reader.rows(first):
         leaf = leaf_hash(row.body)
         if (chain and row.chain != link(chain, leaf)) or row.leaf != leaf or len(row.chain) != HASH_SIZE:
-            raise InconsistentLogError(f"entry {row.seq} does not follow from the entry before it")
+            raise ChainBrokenError(f"entry {row.seq} does not follow from the entry before it")
         chain = row.chain
         leaves.append(leaf)
     if len(leaves) != head.size - first or chain != head.chain:

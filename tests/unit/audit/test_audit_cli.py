@@ -179,7 +179,7 @@ def test_a_usage_problem_ends_with_2_and_one_line(
     captured = capsys.readouterr()
     assert captured.err.startswith("audit: ")
     assert captured.err.count("\n") == 1
-    assert "(hint: " in captured.err
+    assert captured.err.endswith("]\n")
     assert text.read_text() == "hello"
 
 
