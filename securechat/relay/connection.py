@@ -24,6 +24,7 @@ from securechat.web.caller import Caller
 from securechat.wire.frames import (
     FLAG_EPHEMERAL,
     FLAG_URGENT,
+    MAX_ACCEPTED,
     Accepted,
     Ack,
     CloseCode,
@@ -136,14 +137,13 @@ class Connection:
 
     def refused(self, envelope: Envelope, refusal: Refusal) -> None:
         """See Sender."""
+        self._tell_accepted()
         self._tell_refused(envelope.message, refusal)
         self._answered(envelope)
 
     def settled(self) -> None:
         """See Sender: all of one commit are told with one frame."""
-        if self._accepted:
-            self._socket.send(Accepted(self._accepted))
-            self._accepted = []
+        self._tell_accepted()
         self._room.set()
 
     def _answered(self, envelope: Envelope) -> None:
@@ -218,6 +218,11 @@ class Connection:
         self._services.intake.ack(stored, self._own)
 
     # --- answers
+
+    def _tell_accepted(self) -> None:
+        for start in range(0, len(self._accepted), MAX_ACCEPTED):
+            self._socket.send(Accepted(self._accepted[start : start + MAX_ACCEPTED]))
+        self._accepted = []
 
     def _tell_refused(self, message: bytes, refusal: Refusal) -> None:
         wait_ms = self._services.limits.retry_after_ms if refusal.retryable else 0

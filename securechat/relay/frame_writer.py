@@ -15,6 +15,7 @@ from aiohttp import ClientConnectionResetError, web
 _BINARY: Final = 0x82  # final fragment, opcode 2
 _PING: Final = 0x89
 _PONG: Final = 0x8A
+_CLOSE: Final = 0x88
 _SHORT: Final = 126  # payloads below this have their length in the second byte
 _MEDIUM: Final = 65536  # payloads below this have it in two more, all others in eight
 
@@ -32,6 +33,10 @@ class FrameWriter(Protocol):
 
     def pong(self, payload: bytes) -> None:
         """Queue the answer to a ping of the peer."""
+        ...
+
+    def close(self, code: int) -> None:
+        """Queue a close frame, the last of all."""
         ...
 
     def flush(self) -> None:
@@ -78,6 +83,10 @@ class CoalescingFrameWriter:
         """See FrameWriter."""
         self._queue(_PONG, payload)
 
+    def close(self, code: int) -> None:
+        """See FrameWriter."""
+        self._queue(_CLOSE, code.to_bytes(2, "big"))
+
     def flush(self) -> None:
         """See FrameWriter; what is queued for a closed connection is dropped."""
         if not self._queued:
@@ -120,6 +129,10 @@ class PlainFrameWriter:
         """See FrameWriter."""
         self._queue(_PONG, payload)
 
+    def close(self, code: int) -> None:
+        """See FrameWriter."""
+        self._queue(_CLOSE, code.to_bytes(2, "big"))
+
     def flush(self) -> None:
         """See FrameWriter; here sending goes on in the background."""
         if self._queued and self._sending is None:
@@ -143,5 +156,7 @@ class PlainFrameWriter:
             await self._socket.send_bytes(payload)
         elif first == _PING:
             await self._socket.ping(payload)
+        elif first == _CLOSE:
+            await self._socket.close(code=int.from_bytes(payload, "big"), drain=False)
         else:
             await self._socket.pong(payload)

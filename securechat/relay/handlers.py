@@ -47,7 +47,7 @@ class ConnectHandler:
             _refuse(socket, error)
         else:
             await self._serve(socket, caller, mailbox, before, acks)
-        await socket.wait_closed()
+        await socket.finish()
         return socket.response
 
     async def _log_in(self, socket: Socket, incoming: Incoming) -> tuple[Caller, ProtocolAddress]:

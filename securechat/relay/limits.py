@@ -21,6 +21,7 @@ class RelayLimits:
     ping_after_s: float = 20.0  # silence after which a ping is sent
     silent_s: float = 45.0  # silence after which the connection counts as lost
     stalled_s: float = 30.0  # time without progress of what waits to be written
+    close_s: float = 5.0  # how long a peer may take to answer a close frame
     tick_s: float = 1.0  # between two looks at all connections
     poll_s: float = 5.0  # between two looks at the mailboxes of connected devices, for lost wake-ups
     sweep_s: float = 3600.0  # between two searches for what has expired

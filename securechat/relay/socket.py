@@ -1,10 +1,9 @@
 """A WebSocket as the relay uses it: frames in and out, a frame rate, a close that always ends."""
 
 import asyncio
-import contextlib
 from typing import Final
 
-from aiohttp import ClientConnectionResetError, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from securechat.errors import WireError
 from securechat.relay.errors import ProtocolViolationError
@@ -14,7 +13,6 @@ from securechat.relay.health import Health, Verdict
 from securechat.relay.limits import RelayLimits
 from securechat.wire.frames import MAX_FRAME_BYTES, ClientFrame, CloseCode, FrameCodec, ServerFrame
 
-CLOSE_S: Final = 5.0  # how long a peer may take to answer a close frame
 _READ_BYTES: Final = 4 * MAX_FRAME_BYTES  # above it aiohttp itself closes, with 1009
 _GONE: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
 
@@ -38,7 +36,9 @@ class Socket:
         self._loop = asyncio.get_running_loop()
         self._bucket = TokenBucket(limits.rate, self._loop.time())
         self._health = Health(limits, self._loop.time())
-        self._closing: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None  # set by a close from this side
+        self._gone = False
+        self._close_s = limits.close_s
 
     @property
     def response(self) -> web.WebSocketResponse:
@@ -48,7 +48,7 @@ class Socket:
     @property
     def is_closing(self) -> bool:
         """Whether this side has ended the connection."""
-        return self._closing is not None
+        return self._deadline is not None
 
     @property
     def buffered(self) -> int:
@@ -66,11 +66,18 @@ class Socket:
             self._writer.send(self._codec.encode(frame))
 
     async def receive(self) -> ClientFrame | None:
-        """Return the peer's next frame, None once it is gone. Raises ProtocolViolationError."""
-        while not self.is_closing:
+        """Return the peer's next frame, None once it is gone. Raises ProtocolViolationError.
+
+        After a close from this side whatever still comes is read and dropped, so that the peer gets to see
+        the reason instead of a reset.
+        """
+        while True:
             message = await self._response.receive()
             if message.type in _GONE:
+                self._gone = True
                 return None
+            if self.is_closing:
+                continue
             self._count()
             if message.type is WSMsgType.BINARY:
                 return self._decode(message.data)
@@ -78,7 +85,6 @@ class Socket:
                 self._writer.pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 raise ProtocolViolationError(CloseCode.MALFORMED)
-        return None
 
     def tick(self) -> None:
         """Look after the connection: ping a silent peer, end a lost one."""
@@ -92,14 +98,21 @@ class Socket:
 
     def close(self, code: CloseCode) -> None:
         """End the connection with ``code`` after what is queued; the first reason given counts."""
-        if self._closing is None:
+        if self._deadline is None:
+            self._writer.close(int(code))
             self._writer.flush()
-            self._closing = self._loop.create_task(self._close(code))
+            self._deadline = self._loop.call_later(self._close_s, self._cut)
 
-    async def wait_closed(self) -> None:
-        """Wait until a connection that was closed by this side is gone."""
-        if self._closing is not None:
-            await self._closing
+    async def finish(self) -> None:
+        """Wait until the peer has seen the close, or has had the time to, and let go of the connection."""
+        while not self._gone:
+            await self.receive()
+        if self._deadline is not None:
+            self._deadline.cancel()
+            if self._transport is not None:
+                self._transport.close()
+        else:
+            await self._response.close(drain=False)
 
     def _count(self) -> None:
         now_s = self._loop.time()
@@ -115,11 +128,7 @@ class Socket:
         except WireError as error:
             raise ProtocolViolationError(CloseCode.MALFORMED) from error
 
-    async def _close(self, code: CloseCode) -> None:
-        """Say why, give the peer a moment to answer, then cut."""
-        with contextlib.suppress(TimeoutError, ClientConnectionResetError, ConnectionError):
-            async with asyncio.timeout(CLOSE_S):
-                await self._response.close(code=int(code), drain=False)
+    def _cut(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
@@ -129,7 +138,12 @@ async def open_socket(
 ) -> Socket:
     """Upgrade ``request``. Raises aiohttp's HTTPBadRequest when it is no WebSocket handshake."""
     response = web.WebSocketResponse(
-        autoping=False, compress=False, decode_text=False, max_msg_size=_READ_BYTES, timeout=CLOSE_S
+        autoclose=False,
+        autoping=False,
+        compress=False,
+        decode_text=False,
+        max_msg_size=_READ_BYTES,
+        timeout=limits.close_s,
     )
     await response.prepare(request)
     transport = request.transport
