@@ -200,11 +200,21 @@ def answer_with(
     suite: PqSuite, state: PqState, offer: bytes, secret: SecretBytes, ciphertext: bytes, *, now_ms: int
 ) -> PqState:
     """The deterministic part of answering ``offer``: the KEM's output is fresh, the state in no exchange."""
-    context = _context(state.receiving_epoch + 1, offer, ciphertext)
+    context = exchange_context(state.receiving_epoch + 1, offer, ciphertext)
     keys = suite.new_epoch(state.root, secret.reveal(), context)
     sending, receiving = _directions(keys, state.initiator)
-    answered = Answered(_offer_tag(offer), ciphertext, True, keys.root, sending, receiving)
+    answered = Answered(offer_tag(offer), ciphertext, True, keys.root, sending, receiving)
     return replace(state, since_ms=now_ms, sent=0, received=0, phase=answered)
+
+
+def offer_tag(offer: bytes) -> bytes:
+    """Return the 8 bytes by which an answer names its offer."""
+    return hashlib.sha256(Label.PQ_OFFER_TAG.value + offer).digest()[:OFFER_TAG_BYTES]
+
+
+def exchange_context(epoch: int, offer: bytes, ciphertext: bytes) -> bytes:
+    """Return what binds the keys of a new epoch to its number and its exchange: 36 bytes."""
+    return _name(epoch) + hashlib.sha256(offer + ciphertext).digest()
 
 
 def _received(state: PqState, chain: Chain, skipped: Skipped) -> PqState:
@@ -241,7 +251,7 @@ def _take_offer(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: i
         return state  # an offer for an epoch that is there already
     if isinstance(phase, Offered) and state.initiator:
         return state  # both offered: ours wins, and the peer answers it
-    if isinstance(phase, Answered) and phase.offer_tag == _offer_tag(header.offer):
+    if isinstance(phase, Answered) and phase.offer_tag == offer_tag(header.offer):
         return replace(state, phase=replace(phase, owed=True))
     try:
         secret, ciphertext = KemPublicKey(KemKind.ML_KEM_768, header.offer).encapsulate()
@@ -256,9 +266,9 @@ def _take_answer(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: 
         return state
     pair = phase.key.pair()
     tag, ciphertext = header.answer[:OFFER_TAG_BYTES], header.answer[OFFER_TAG_BYTES:]
-    if tag != _offer_tag(pair.public.raw):
+    if tag != offer_tag(pair.public.raw):
         return state  # an answer to another offer, which this state does not hold
-    context = _context(header.epoch + 1, pair.public.raw, ciphertext)
+    context = exchange_context(header.epoch + 1, pair.public.raw, ciphertext)
     keys = suite.new_epoch(state.root, pair.decapsulate(ciphertext).reveal(), context)
     sending, receiving = _directions(keys, state.initiator)
     counted = replace(state, since_ms=now_ms, sent=0, received=0, phase=Confirmed(receiving))
@@ -292,14 +302,6 @@ def _directions(keys: EpochKeys, initiator: bool) -> tuple[Chain, Chain]:
     """Return the chains for sending and for receiving."""
     first, second = Chain(keys.from_initiator, 0), Chain(keys.from_responder, 0)
     return (first, second) if initiator else (second, first)
-
-
-def _offer_tag(offer: bytes) -> bytes:
-    return hashlib.sha256(Label.PQ_OFFER_TAG.value + offer).digest()[:OFFER_TAG_BYTES]
-
-
-def _context(epoch: int, offer: bytes, ciphertext: bytes) -> bytes:
-    return _name(epoch) + hashlib.sha256(offer + ciphertext).digest()
 
 
 def _name(epoch: int) -> bytes:
