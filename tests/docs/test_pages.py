@@ -102,6 +102,13 @@ def test_every_dependency_has_its_reason() -> None:
     } == set()
 
 
+def test_every_attack_names_the_test_that_guards_against_it() -> None:
+    table = page("docs/threat-model.md").text.partition("## Attacks and bugs")[2]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) >= 30
+    assert [row.split(" | ")[0] for row in rows if "`test_" not in row.split(" | ")[-1]] == []
+
+
 def test_the_changelog_tells_of_this_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"## [{version}] - " in page("CHANGELOG.md").text
