@@ -23,6 +23,9 @@ class UnknownUserError(KeyserverError):
 
     code = "unknown_user"
 
+    def __init__(self) -> None:
+        super().__init__("there is no such account in the caller's organisation")
+
 
 class UnknownDeviceError(KeyserverError):
     """There is no such device in the account."""

@@ -129,14 +129,17 @@ class KeyHandlers:
         """Return the account that the path names. Raises UnknownUserError and InvalidIdError."""
         info = await self._accounts.account(_user(request))
         if info is None:
-            raise UnknownUserError("there is no such account")
+            raise UnknownUserError
         return self.resources.account(info)
 
     def _take_claim(self, caller: ProtocolAddress, target: ProtocolAddress) -> Allowance:
         asking, asked = f"{caller.user}/{caller.device}", f"{target.user}/{target.device}"
+        allowance = self._by_requester.take(
+            asking
+        )  # first: whoever asks too much uses up nobody else's limit
         self._of_pair.take(f"{asking} {asked}")
         self._of_target.take(asked)
-        return self._by_requester.take(asking)
+        return allowance
 
     def _check_proof(self, call: Call, body: EnrollDevice, signed: SignedDeviceList) -> None:
         if signed.value.user != call.caller.principal.user:

@@ -66,7 +66,7 @@ class KeyService:
         """Return the signed device list of ``user`` as received. Raises UnknownUserError."""
         row = await self._database.read(lambda connection: store.load_account(connection, user))
         if row is None:
-            raise UnknownUserError("there is no such account")
+            raise UnknownUserError
         return row.device_list
 
     async def plan(self, new: SignedDeviceList) -> Plan:
@@ -180,7 +180,7 @@ def _apply(tx: Tx, plan: Plan, claims: Claims, now_ms: int) -> None:
 def _device_list_of(tx: Tx, target: ProtocolAddress) -> bytes:
     row = store.load_account(tx.connection, target.user)
     if row is None:
-        raise UnknownUserError("there is no such account")
+        raise UnknownUserError
     if target.device not in store.signing_keys(tx.connection, target.user):
         raise UnknownDeviceError("there is no such device")
     return row.device_list

@@ -128,7 +128,7 @@ class _Guarded:
         if not ruling.allowed:
             await self._authorizer.record_refusal(caller, ruling, request_id=request_id)
             if self._route.hidden_as is not None and resource.org != caller.principal.org:
-                raise self._route.hidden_as("there is no such thing in the caller's organisation")
+                raise self._route.hidden_as()
             raise AccessDeniedError(ruling.reason)
         return ruling
 

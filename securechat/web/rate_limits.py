@@ -40,35 +40,40 @@ class Allowance:
 
 
 class RateLimiter:
-    """Buckets of one limit, by key."""
+    """Buckets of one limit, by key.
+
+    Counted in whole units so that nothing is rounded: a token is as many units as the window has
+    milliseconds, and ``burst`` units come back every millisecond.
+    """
 
     def __init__(self, limit: RateLimit, clock: Clock, *, max_keys: int = MAX_KEYS) -> None:
         self._limit = limit
         self._clock = clock
         self._max_keys = max_keys
-        self._per_ms = limit.burst / (limit.window_s * 1000)
-        self._buckets: OrderedDict[str, tuple[float, int]] = OrderedDict()  # tokens left, and when
+        self._token = limit.window_s * 1000
+        self._full = limit.burst * self._token
+        self._buckets: OrderedDict[str, tuple[int, int]] = OrderedDict()  # units left, and when
 
     def take(self, key: str) -> Allowance:
         """Take one token of ``key``. Raises RateLimitedError when there is none."""
         now_ms = self._clock()
-        tokens = self._tokens(key, now_ms)
-        if tokens < 1:
-            wait_ms = int((1 - tokens) / self._per_ms) + 1
-            raise RateLimitedError(wait_ms, self._allowance(tokens).headers())
-        self._keep(key, tokens - 1, now_ms)
-        return self._allowance(tokens - 1)
+        units = self._units(key, now_ms)
+        if units < self._token:
+            wait_ms = -(-(self._token - units) // self._limit.burst)
+            raise RateLimitedError(wait_ms, self._allowance(units).headers())
+        self._keep(key, units - self._token, now_ms)
+        return self._allowance(units - self._token)
 
-    def _tokens(self, key: str, now_ms: int) -> float:
-        tokens, then_ms = self._buckets.get(key, (float(self._limit.burst), now_ms))
-        return min(float(self._limit.burst), tokens + max(0, now_ms - then_ms) * self._per_ms)
+    def _units(self, key: str, now_ms: int) -> int:
+        units, then_ms = self._buckets.get(key, (self._full, now_ms))
+        return min(self._full, units + max(0, now_ms - then_ms) * self._limit.burst)
 
-    def _keep(self, key: str, tokens: float, now_ms: int) -> None:
-        self._buckets[key] = (tokens, now_ms)
+    def _keep(self, key: str, units: int, now_ms: int) -> None:
+        self._buckets[key] = (units, now_ms)
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
 
-    def _allowance(self, tokens: float) -> Allowance:
-        missing = self._limit.burst - tokens
-        return Allowance(self._limit, int(tokens), int(missing / self._per_ms / 1000) + (missing > 0))
+    def _allowance(self, units: int) -> Allowance:
+        reset_s = -(-(self._full - units) // (self._limit.burst * 1000))
+        return Allowance(self._limit, units // self._token, reset_s)

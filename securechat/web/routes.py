@@ -172,8 +172,8 @@ class Docs:
 class Route:
     """A route of an authenticated caller.
 
-    ``hidden_as`` is raised in place of AccessDeniedError where the resource lies in another organisation, so
-    that the answer does not tell whether it exists.
+    ``hidden_as`` makes what is raised in place of AccessDeniedError where the resource lies in another
+    organisation, so that the answer does not tell whether it exists.
     """
 
     method: str
@@ -185,7 +185,7 @@ class Route:
     recorded_by: RecordedBy
     docs: Docs
     max_body_bytes: int = DEFAULT_MAX_BODY
-    hidden_as: type[SecureChatError] | None = None
+    hidden_as: Callable[[], SecureChatError] | None = None
 
     def __post_init__(self) -> None:
         _check_action(self.method, self.path, self.action)

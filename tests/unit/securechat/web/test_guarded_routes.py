@@ -97,7 +97,7 @@ class World:
             recorded_by,
             DOCS,
             max_body_bytes=100,
-            hidden_as=NotFoundError if hidden else None,
+            hidden_as=(lambda: NotFoundError("there is no such thing")) if hidden else None,
         )
 
     async def session(self) -> dict[str, str]:

@@ -31,7 +31,7 @@ def test_a_token_comes_back_exactly_when_the_refusal_said() -> None:
     drain(limiter)
     with pytest.raises(RateLimitedError) as refused:
         limiter.take("k")
-    assert 10_000 <= refused.value.retry_after_ms <= 10_001
+    assert refused.value.retry_after_ms == 10_000
     clock.now_ms += refused.value.retry_after_ms
     limiter.take("k")
     with pytest.raises(RateLimitedError):
@@ -56,7 +56,7 @@ def test_the_headers_name_quota_window_rest_and_reset() -> None:
     allowance = RateLimiter(LIMIT, HandClock()).take("k")
     assert allowance.headers() == (
         ("RateLimit-Policy", '"test";q=5;w=50'),
-        ("RateLimit", '"test";r=4;t=11'),
+        ("RateLimit", '"test";r=4;t=10'),
     )
 
 
