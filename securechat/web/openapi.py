@@ -51,7 +51,7 @@ def _operation(route: AnyRoute, refs: Mapping[type, JsonObject]) -> JsonObject:
     docs = route.docs
     operation: JsonObject = {
         "summary": docs.summary,
-        "operationId": route.handler.__name__,
+        "operationId": route.handler.__name__.lstrip("_"),
         "parameters": _parameters(route),
         "responses": _responses(route, refs),
         "security": _security(route),

@@ -395,6 +395,8 @@ async def test_health_is_told_without_credentials(world: World) -> None:
     assert (await world.client.get("/healthz")).status == 200
     assert (await world.client.get("/readyz")).status == 200
     world.ready_error = StoreFullError("the disk is full")
+    assert (await world.client.get("/readyz")).status == 200
+    world.clock.advance(1)
     assert (await world.client.get("/healthz")).status == 200
     assert await problem(await world.client.get("/readyz")) == (503, "store_full", True)
 
