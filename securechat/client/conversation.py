@@ -9,7 +9,7 @@ from securechat.client.records import MessageState, PeerRecord
 from securechat.client.sending import Sender
 from securechat.client.waiters import Waiters
 from securechat.crypto.keys import VerifyKey
-from securechat.errors import SendFailedError
+from securechat.errors import ClientClosedError, SendFailedError
 from securechat.ids import DeviceId, MessageId, ProtocolAddress, UserId
 from securechat.protocol.fingerprint import safety_number
 from securechat.protocol.pqxdh import LocalDevice
@@ -40,6 +40,8 @@ class Sent:
         Raises SendFailedError with the reason if it never will; the client's own failure
         (AuthenticationError, ServerError) if the link is given up; ClientClosedError.
         """
+        if isinstance(self._waiters.failure, ClientClosedError):
+            raise self._waiters.failure
         future = self._waiters.add(self.message_id)
         try:
             state, code = await self._storage.read(lambda tx: fate_of(tx, self.message_id))

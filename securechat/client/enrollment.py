@@ -56,7 +56,9 @@ async def load_or_create(
 
 
 async def enroll(storage: Storage, own: OwnDevice, directory: KeyDirectory) -> OwnDevice:
-    """Publish the device list unless the server has confirmed it before; the same list may be sent twice.
+    """Publish the device list and the first prekeys, unless the server has confirmed them before.
+
+    Both may be sent twice, so a crash in between does no harm.
 
     Raises TransportError, AuthenticationError, and ServerError ``device_list_conflict`` if the server knows
     this user by other keys.
@@ -64,6 +66,9 @@ async def enroll(storage: Storage, own: OwnDevice, directory: KeyDirectory) -> O
     if own.enrolled:
         return own
     await directory.enroll(own.local.address, own.local.signing, own.device_list)
+    pending = await storage.read(lambda tx: tx.prekeys.pending_upload())
+    if pending is not None:
+        await directory.upload_prekeys(pending)
     await storage.write(_mark_enrolled)
     return replace(own, enrolled=True)
 
@@ -89,3 +94,4 @@ def _mark_enrolled(tx: Transaction) -> None:
     account = tx.account.load()
     if account is not None:
         tx.account.save(replace(account, enrolled=True))
+        tx.prekeys.set_pending_upload(None)

@@ -124,9 +124,7 @@ def decode_answer(raw: bytes, kind: type[T]) -> T:
         raise TransportError("the server's answer is malformed") from None
 
 
-def problem_error(
-    status: int, raw: bytes, headers: Mapping[str, str]
-) -> AuthenticationError | ServerError:
+def problem_error(status: int, raw: bytes, headers: Mapping[str, str]) -> AuthenticationError | ServerError:
     """Return the error that a problem response stands for."""
     try:
         problem = msgspec.json.decode(raw, type=_Problem)

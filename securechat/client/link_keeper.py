@@ -210,7 +210,8 @@ class LinkKeeper:
             await self._wake.wait()
             return
         try:
-            await asyncio.wait_for(self._wake.wait(), max(0.0, (at_ms - _loop_ms()) / 1_000))
+            async with asyncio.timeout(max(0.0, (at_ms - _loop_ms()) / 1_000)):
+                await self._wake.wait()
         except TimeoutError:
             return
 

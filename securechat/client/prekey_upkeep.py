@@ -1,12 +1,17 @@
 """Keeps enough fresh prekeys at the server; every key is in the store before it is published."""
 
+import logging
+
 from securechat.client.clock import CorrectedClock
 from securechat.client.ports import KeyDirectory, Storage, Transaction
 from securechat.client.prekey_rows import load_whole_pool, save_pool_change
+from securechat.errors import ServerError
 from securechat.ports import RandomBytes
 from securechat.protocol.pqxdh import LocalDevice
 from securechat.protocol.prekeys import PreKeyCounts, needs_upkeep, refill, rotate
 from securechat.wire.prekeys import encode_upload
+
+_log = logging.getLogger("securechat.client")
 
 
 class PreKeyUpkeep:
@@ -38,7 +43,12 @@ class PreKeyUpkeep:
         pending = await self._storage.read(lambda tx: tx.prekeys.pending_upload())
         if pending is None:
             return
-        await self._directory.upload_prekeys(pending)
+        try:
+            await self._directory.upload_prekeys(pending)
+        except ServerError as error:
+            if error.retryable:
+                raise
+            _log.warning("the server refused prekeys (%s); new ones follow", error.server_code)
         await self._storage.write(lambda tx: tx.prekeys.set_pending_upload(None))
 
     def _prepare(self, tx: Transaction, counts: PreKeyCounts) -> bool:

@@ -6,6 +6,7 @@ server cannot be reached, it waits in the queue, and later messages to the same 
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -41,6 +42,7 @@ from securechat.wire.prekeys import parse_bundle
 MAX_KEY_CHARS: Final = 200
 NO_DEVICE: Final = "no_device"
 _CLAIM_KEY_BYTES: Final = 16
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +255,10 @@ class Sender:
 
 def text_bytes(text: str) -> bytes:
     """Return a text's UTF-8 bytes. Raises MessageRefusedError unless there are 1 to 65,536 of them."""
-    try:
-        body = text.encode()
-    except UnicodeEncodeError:
-        # without the cause, whose text would show a part of the message
-        raise MessageRefusedError("the text is not Unicode: it holds half of a character") from None
+    if _SURROGATE.search(text) is not None:
+        # looked for beforehand: the encoder's own error would carry the text
+        raise MessageRefusedError("the text is not Unicode: it holds half of a character")
+    body = text.encode()
     if not 1 <= len(body) <= MAX_TEXT_BYTES:
         raise MessageRefusedError(f"a text has 1 to {MAX_TEXT_BYTES} bytes of UTF-8, not {len(body)}")
     return body

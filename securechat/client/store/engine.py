@@ -135,6 +135,14 @@ class SqlStorage:
         return group
 
     def _run_group(self, backing: Backing, group: "Sequence[_Job[object]]") -> None:
+        try:
+            self._run_jobs(backing, group)
+        except BaseException as error:  # the thread goes on: a caller must never wait for ever
+            for job in group:
+                job.error = job.error or error
+        self._call_back(_settle_all, group)
+
+    def _run_jobs(self, backing: Backing, group: "Sequence[_Job[object]]") -> None:
         writes = [job for job in group if job.writes]
         transaction = SqlTransaction(backing.database)
         if writes:
@@ -142,7 +150,6 @@ class SqlStorage:
         for job in group:
             if not job.writes:
                 _run(job, transaction)
-        self._call_back(_settle_all, group)
 
     def _commit_group(
         self, backing: Backing, transaction: Transaction, jobs: "Sequence[_Job[object]]"
@@ -168,7 +175,8 @@ class SqlStorage:
         except BaseException as error:
             job.error = error
             if not database.in_transaction:
-                raise StoreError("the transaction was undone by the database") from None
+                undone = StoreError("the transaction was undone by the database")
+                raise error if isinstance(error, StoreError) else undone from None
 
     def _call_back(self, function: Callable[..., None], *args: object) -> None:
         if self._loop is None:
