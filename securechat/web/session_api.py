@@ -7,9 +7,10 @@ import msgspec
 from aiohttp import web
 
 from audit.catalogue import EventType
+from audit.errors import AuditUnavailableError
 from securechat.authz.model import Action
 from securechat.base64url import decode_base64url, encode_base64url
-from securechat.errors import AuthenticationError
+from securechat.errors import AuthenticationError, StoreError
 from securechat.ids import ProtocolAddress, device_id, user_id
 from securechat.ports import Clock
 from securechat.tokens import MAX_TOKEN_CHARS
@@ -54,12 +55,18 @@ class NewSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     challenge: Base64Url
     signature: Base64Url
 
+    def __repr__(self) -> str:
+        return f"NewSession({self.user}, {self.device})"
+
 
 class OpenedSession(msgspec.Struct, frozen=True):
     """The session's secret, for ``Authorization: Session ...``, and when it ends with its token."""
 
     session: str
     expires_ms: int
+
+    def __repr__(self) -> str:
+        return f"OpenedSession(until {self.expires_ms})"
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -100,8 +107,13 @@ class SessionApi:
         ruling = self._authorizer.decide(caller, Action.SESSION_OPEN, self.resources.own_account(caller))
         if not ruling.allowed:
             await self._authorizer.refuse(caller, ruling, request_id=incoming.request_id)
-        await self._authorizer.record(self._authorizer.event(caller, ruling, request_id=incoming.request_id))
         session = self._authenticator.open_session(caller)
+        event = self._authorizer.event(caller, ruling, request_id=incoming.request_id)
+        try:
+            await self._authorizer.record(event)
+        except (StoreError, AuditUnavailableError):
+            self._authenticator.close_session(session)
+            raise
         return json_response(OpenedSession(session, caller.expires_ms), status=201)
 
     async def close_session(self, call: Call) -> web.Response:

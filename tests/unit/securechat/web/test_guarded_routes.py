@@ -1,12 +1,15 @@
 """The application: deny by default, every decision recorded, every error a problem response."""
 
 import asyncio
+import io
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import msgspec
 import pytest
+import structlog
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from support.identities import RepeatableRandom, make_person
@@ -16,6 +19,7 @@ from securechat.authz.model import AccountStatus, Action, Resource
 from securechat.base64url import decode_base64url
 from securechat.errors import SettingsError, StoreFullError
 from securechat.ids import org_id, user_id
+from securechat.logs import configure_logging
 from securechat.web.app import Services, build_app
 from securechat.web.authentication import Authenticator
 from securechat.web.authorization import Authorizer
@@ -23,7 +27,7 @@ from securechat.web.caller import Caller
 from securechat.web.errors import NotFoundError, RateLimitedError
 from securechat.web.resources import Resources
 from securechat.web.routes import Auth, Call, Docs, Incoming, PublicRoute, RecordedBy, Route, json_response
-from securechat.web.session_api import SessionApi, session_routes
+from securechat.web.session_api import NewSession, OpenedSession, SessionApi, session_routes
 from securechat.wire.auth import ChallengePurpose
 
 ANA = make_person("ana", one_time=0)
@@ -425,6 +429,38 @@ async def test_a_flood_of_failed_log_ins_is_recorded_as_counts(world: World) -> 
     assert len(world.journal.events) == 20
     await world.client.close()
     assert sum(event.n for event in world.journal.events) == 60
+
+
+async def test_a_session_that_cannot_be_recorded_is_not_left_open(world: World) -> None:
+    await world.start()
+    body = await world.login_body(world.app.token("ana", "patient"))
+    world.journal.broken = True
+    assert (await world.client.post("/v1/sessions", json=body)).status == 503
+    assert not world.authenticator._sessions._open
+
+
+def test_what_carries_a_secret_does_not_print_it() -> None:
+    asked = NewSession(CANARY, "ana", 1, CANARY, CANARY)
+    assert CANARY not in f"{asked!r} {asked} {OpenedSession(CANARY, 1)!r}"
+
+
+async def test_hostile_bytes_leave_no_text_of_theirs_in_the_log(world: World) -> None:
+    handlers, out = logging.root.handlers[:], io.StringIO()
+    configure_logging(out)
+    try:
+        await world.start()
+        server = world.client.server
+        for raw in (f"GET /{CANARY} HTTP/9.9\r\n{CANARY}\r\n\r\n", f"\x00{CANARY}\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(raw.encode())
+            await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+        await world.client.get(f"/{CANARY}")
+    finally:
+        structlog.reset_defaults()
+        logging.root.handlers[:] = handlers
+    assert CANARY not in out.getvalue()
+    assert "Traceback" not in out.getvalue()
 
 
 async def test_bytes_that_are_no_http_get_a_400_and_end_the_connection(world: World) -> None:
