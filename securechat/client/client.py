@@ -16,7 +16,7 @@ from securechat.client.http import HttpClient, Request
 from securechat.client.key_directory import HttpKeyDirectory
 from securechat.client.ports import Storage
 from securechat.client.relay_link import WebSocketLink
-from securechat.client.server_session import ServerSession
+from securechat.client.server_session import ServerSession, learn_time
 from securechat.client.store.sqlcipher import StoreKey, open_store
 from securechat.client.tokens import AnyTokenProvider, TokenSource
 from securechat.crypto.passphrase import INTERACTIVE, Argon2Profile
@@ -65,16 +65,16 @@ class Client:
         corrected = CorrectedClock(clock or system_clock)
         async with AsyncExitStack() as stack:
             storage = await _open_storage(stack, store, passphrase, key, argon2, random_bytes)
-            tokens = TokenSource(token)
-            own = await load_or_create(
-                storage,
-                user,
-                lambda: tokens.subject(corrected.server_now_ms()),
-                now_ms=corrected.now_ms(),
-                random_bytes=random_bytes,
-            )
             http = HttpClient(base_url, timeout_s=settings.request_timeout_s)
             stack.push_async_callback(http.close)
+            tokens = TokenSource(token)
+
+            async def ask_user() -> str:
+                if connect:
+                    await learn_time(http, corrected)
+                return user or await tokens.subject(corrected.server_now_ms())
+
+            own = await load_or_create(storage, user, ask_user, clock=corrected, random_bytes=random_bytes)
             local = own.local
             session = ServerSession(http, tokens, local.address, local.signing, corrected)
             transports = Transports(

@@ -73,12 +73,14 @@ class Engine:
             wake_chores=lambda: self._chores.wake(),
         )
         self._receiver = Receiver(storage, self._peers, sealer, config)
-        upkeep = PreKeyUpkeep(storage, transports.directory, local, clock=clock, random_bytes=random_bytes)
+        self._upkeep = PreKeyUpkeep(
+            storage, transports.directory, local, clock=clock, random_bytes=random_bytes
+        )
         self._chores = Chores(
             storage,
             self._sender,
             self._receiver,
-            upkeep,
+            self._upkeep,
             clock=clock,
             config=config,
             announce=self.board.stored,
@@ -106,7 +108,7 @@ class Engine:
         self._waiters.failure = None
         self.board.resume()
         await self._remake_if_restored()
-        self.own = await enroll(self._storage, self.own, self._directory)
+        self.own = await enroll(self._storage, self.own, self._directory, self._upkeep)
         self._keeper.attempted.clear()
         self._loops = asyncio.create_task(self._run(), name="securechat-client")
         attempted = asyncio.create_task(self._keeper.attempted.wait())
@@ -160,6 +162,7 @@ class Engine:
 
     async def connected(self, ready: LinkReady) -> None:
         """The link is up: compare cursors, learn the time, look after the prekeys."""
+        self._clock.learn(ready.server_time_ms)
         acked = Cursor(ready.epoch, ready.acked_seq)
         now_ms = self._clock.now_ms()
         remade = await self._storage.write(

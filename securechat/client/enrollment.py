@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from securechat.client.clock import CorrectedClock
 from securechat.client.ports import KeyDirectory, Storage, Transaction
 from securechat.client.prekey_rows import save_first_pool
+from securechat.client.prekey_upkeep import PreKeyUpkeep
 from securechat.client.records import AccountRecord
 from securechat.crypto.secret import SecretBytes
 from securechat.errors import SettingsError
@@ -38,24 +40,28 @@ async def load_or_create(
     user: str | None,
     ask_user: Callable[[], Awaitable[str]],
     *,
-    now_ms: int,
+    clock: CorrectedClock,
     random_bytes: RandomBytes,
 ) -> OwnDevice:
     """Return the store's device, or make an account, a device and its prekeys, and store them.
 
-    ``ask_user`` names the user where neither the store nor ``user`` does. Raises SettingsError if the store
+    ``ask_user`` is called before an account is made, and names its user; it is the moment to learn the
+    server's time, by which the keys are dated. ``user`` is whom the store must belong to. Raises SettingsError if the store
     belongs to another user, InvalidIdError, StoreError, and what ``ask_user`` raises.
     """
     account = await storage.read(lambda tx: tx.account.load())
     if account is None:
-        name = user_id(user if user is not None else await ask_user())
+        name = user_id(await ask_user())
+        now_ms = clock.now_ms()
         account = await storage.write(lambda tx: _create(tx, name, now_ms, random_bytes))
     if user is not None and account.address.user != user:
         raise SettingsError("the store belongs to another user")
     return OwnDevice(parse_local_device(account.local_device.reveal()), account.device_list, account.enrolled)
 
 
-async def enroll(storage: Storage, own: OwnDevice, directory: KeyDirectory) -> OwnDevice:
+async def enroll(
+    storage: Storage, own: OwnDevice, directory: KeyDirectory, upkeep: PreKeyUpkeep
+) -> OwnDevice:
     """Publish the device list and the first prekeys, unless the server has confirmed them before.
 
     Both may be sent twice, so a crash in between does no harm.
@@ -66,9 +72,7 @@ async def enroll(storage: Storage, own: OwnDevice, directory: KeyDirectory) -> O
     if own.enrolled:
         return own
     await directory.enroll(own.local.address, own.local.signing, own.device_list)
-    pending = await storage.read(lambda tx: tx.prekeys.pending_upload())
-    if pending is not None:
-        await directory.upload_prekeys(pending)
+    await upkeep.run()
     await storage.write(_mark_enrolled)
     return replace(own, enrolled=True)
 
@@ -94,4 +98,3 @@ def _mark_enrolled(tx: Transaction) -> None:
     account = tx.account.load()
     if account is not None:
         tx.account.save(replace(account, enrolled=True))
-        tx.prekeys.set_pending_upload(None)

@@ -31,6 +31,12 @@ class _OpenSession(msgspec.Struct):
     signature: str
 
 
+async def learn_time(http: HttpClient, clock: CorrectedClock) -> None:
+    """Ask the server for its time. Raises TransportError, ServerError."""
+    answer = decode_answer(await http.send(Request("POST", "/v1/challenges")), _Challenge)
+    clock.learn(answer.server_time_ms)
+
+
 class ServerSession:
     """Sends requests under a session; opening one is single-flight."""
 

@@ -59,7 +59,7 @@ async def open_client(
     async def ask_user() -> str:
         return user
 
-    own = await load_or_create(storage, None, ask_user, now_ms=corrected.now_ms(), random_bytes=draw)
+    own = await load_or_create(storage, None, ask_user, clock=corrected, random_bytes=draw)
     address = own.local.address
     transports = Transports(server.directory(address), server.link(address))
     engine = Engine(storage, transports, own, clock=corrected, random_bytes=draw, config=config, fault=fault)
