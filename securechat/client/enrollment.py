@@ -46,8 +46,8 @@ async def load_or_create(
     """Return the store's device, or make an account, a device and its prekeys, and store them.
 
     ``ask_user`` is called before an account is made, and names its user; it is the moment to learn the
-    server's time, by which the keys are dated. ``user`` is whom the store must belong to. Raises SettingsError if the store
-    belongs to another user, InvalidIdError, StoreError, and what ``ask_user`` raises.
+    server's time, by which the keys are dated. ``user`` is whom the store must belong to. Raises
+    SettingsError if it belongs to another user, InvalidIdError, StoreError, and what ``ask_user`` raises.
     """
     account = await storage.read(lambda tx: tx.account.load())
     if account is None:

@@ -154,7 +154,7 @@ def test_no_event_shows_a_text_or_a_name(kind: EventKind) -> None:
 
 
 def test_events_match_by_their_fields() -> None:
-    seen = []
+    seen: list[object] = []
     for kind in EventKind:
         record = EventRecord(kind, "lee", 3, b"m" * 16, b"r" * 16, 7, 2, 3, "text", "code")
         match event_of(record, nothing_to_acknowledge):
