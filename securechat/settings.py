@@ -15,7 +15,8 @@ from typing import Final, Literal, TypeVar
 from securechat.errors import SettingsError
 
 PREFIX: Final = "SECURECHAT_"
-FOREIGN_NAMES: Final = frozenset({"SECURECHAT_FAULT", "SECURECHAT_VENV"})  # read elsewhere: the fault hook, the set-up
+# Read elsewhere: the test bench's fault hook, the set-up script.
+FOREIGN_NAMES: Final = frozenset({"SECURECHAT_FAULT", "SECURECHAT_VENV"})
 MAX_PORT: Final = 65_535
 
 T = TypeVar("T")
