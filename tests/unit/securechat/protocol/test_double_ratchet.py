@@ -23,7 +23,7 @@ from securechat.errors import (
 from securechat.protocol import double_ratchet, pq_epochs
 from securechat.protocol.chains import MAX_JUMP, Chain
 from securechat.protocol.double_ratchet import RatchetState
-from securechat.protocol.suite import SECURECHAT_V1, EpochKeys, MessageKeys, Suite
+from securechat.protocol.suite import SECURECHAT_V1, EpochKeys, MessageKeys, PqSuite, Suite
 from securechat.wire.codec import MAX_U32
 from securechat.wire.messages import RatchetHeader, RatchetMessage, encode_head
 
@@ -33,8 +33,20 @@ EPOCH = EpochKeys(b"Q" * 32, b"a" * 32, b"b" * 32)
 AD = b"associated data"
 SIGNED_PREKEY = DhKeyPair.generate(RepeatableRandom("signed prekey"))
 OLD_CHAINS = replace(OMEMO2, receiving_chains=5)  # as Olm, whose header has no previous count
+
+
+def counting_step(key: bytes, number: int) -> tuple[bytes, bytes]:
+    out = hkdf(bytes(32), key, (number + 1).to_bytes(4, "big") + b"Signal PQ Ratchet V1 Chain Next", 64)
+    return out[:32], out[32:]
+
+
+AS_SIGNAL = replace(  # a PQ chain whose steps count, no exchanges of our own, and old chains kept
+    SECURECHAT_V1,
+    receiving_chains=5,
+    pq=PqSuite(step=counting_step, new_epoch=lambda *_: EPOCH, offers=False),
+)
 SUITES = pytest.mark.parametrize(
-    "suite", [SECURECHAT_V1, OMEMO2, OLD_CHAINS], ids=["own", "omemo2", "chains"]
+    "suite", [SECURECHAT_V1, OMEMO2, OLD_CHAINS, AS_SIGNAL], ids=["own", "omemo2", "olm", "signal"]
 )
 
 
