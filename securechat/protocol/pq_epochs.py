@@ -17,7 +17,7 @@ from typing import Annotated, Final, NoReturn
 import msgspec
 from msgspec.structs import replace
 
-from securechat.crypto.kem import KemKeyPair, KemKind, KemPublicKey
+from securechat.crypto.kem import CIPHERTEXT_BYTES, SEED_BYTES, KemKeyPair, KemKind, KemPublicKey
 from securechat.crypto.labels import Label
 from securechat.crypto.secret import SecretBytes
 from securechat.errors import DecryptionError, WeakPublicKeyError
@@ -40,9 +40,10 @@ OFFER_AFTER: Final = 50  # messages of both directions in an epoch, then the qui
 OFFER_AFTER_TALKING: Final = 75  # the side that sends more waits longer: its offers are repeated unanswered
 OFFER_AFTER_MS: Final = 24 * 3_600_000  # or this age of the epoch, then either side offers
 REPEAT_AFTER: Final = 4  # own messages until the first repetition of an offer; the distance then doubles
+KEM_BYTES: Final = CIPHERTEXT_BYTES[KemKind.ML_KEM_768]  # 1,088
 
 OfferTag = Annotated[bytes, msgspec.Meta(min_length=OFFER_TAG_BYTES, max_length=OFFER_TAG_BYTES)]
-KemCiphertext = Annotated[bytes, msgspec.Meta(min_length=1088, max_length=1088)]
+KemCiphertext = Annotated[bytes, msgspec.Meta(min_length=KEM_BYTES, max_length=KEM_BYTES)]
 
 
 class OfferKey:
@@ -152,7 +153,7 @@ def key_to_seal(suite: PqSuite, state: PqState, now_ms: int, random_bytes: Rando
     phase, offer, answer = state.phase, b"", b""
     if phase is None:
         if suite.offers and _is_due(state, now_ms):
-            fresh = OfferKey(SecretBytes(random_bytes(64)))
+            fresh = OfferKey(SecretBytes(random_bytes(SEED_BYTES)))
             phase, offer = Offered(fresh, 1), fresh.pair().public.raw
     elif isinstance(phase, Offered):
         offer = phase.key.pair().public.raw if _is_repeated(phase.unanswered) else b""
