@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from securechat.client.ports import ClaimedBundle, LinkReady
 from securechat.crypto.keys import SigningKeyPair
-from securechat.errors import ServerError, TransportError
+from securechat.errors import ServerError, StalePreKeyError, TransportError
 from securechat.ids import DeviceId, ProtocolAddress, UserId
 from securechat.ports import Clock
 from securechat.protocol.prekeys import PreKeyCounts
@@ -152,7 +152,10 @@ class FakeDirectory:
         self._server.check_online()
         value = parse_upload(upload)
         signing = self._server.lists[self._own.user].value.devices[0].signing
-        check_upload(value, self._own, signing, self._server.clock())
+        try:
+            check_upload(value, self._own, signing, self._server.clock())
+        except StalePreKeyError as error:
+            raise ServerError(error.code, status=422, retryable=False) from error
         stock = self._server.stocks.setdefault(self._own, PreKeyStock(value.signed, value.last_resort))
         stock.signed, stock.last_resort = value.signed, value.last_resort
         stock.one_time.extend(key for key in value.one_time if key.id not in stock.known)
@@ -206,6 +209,7 @@ class FakeConnection:
         self._own = own
         self._out: deque[ServerFrame] = deque()
         self._change = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._end: Exception | None = None
         self._held: dict[ProtocolAddress, bytes] = {}
         mailbox = server.mailbox(own)
@@ -221,14 +225,19 @@ class FakeConnection:
     def put(self, frame: ServerFrame) -> None:
         """Hand a frame to the client."""
         self._out.append(frame)
-        self._change.set()
+        self._wake()
 
     def cut(self, error: Exception) -> None:
         """End the connection; what was not read is lost."""
         self._end = error
-        self._change.set()
+        self._wake()
         if self._server.mailbox(self._own).connection is self:
             self._server.mailbox(self._own).connection = None
+
+    def _wake(self) -> None:
+        """Wake the reader, whose loop may run in another thread and may be gone."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._change.set)
 
     async def receive(self) -> ServerFrame:
         while True:
