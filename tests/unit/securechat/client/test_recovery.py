@@ -35,8 +35,8 @@ async def test_a_restored_store_heals_in_one_round_trip(
             assert await texts(lee.events(), 1) == ["one"]
             await lee.send("ana", "two")
             assert await texts(ana.events(), 1) == ["two"]
-        for name in (path, path.with_name("lee.db.lock")):
-            snapshot(name, tmp_path / "backup")
+        for file in (path, path.with_name("lee.db.lock")):
+            snapshot(file, tmp_path / "backup")
         async with open_client(server, "lee", await file_store(path)) as lee:
             await ana.send("lee", "three")
             assert await texts(lee.events(), 1) == ["three"]
