@@ -27,11 +27,13 @@ from securechat.client import (
     SendFailed,
     Sent,
 )
-from securechat.errors import SecureChatError, SendFailedError, SettingsError, StoreError
+from securechat.errors import SecureChatError, SendFailedError, SettingsError, StoreError, TransportError
 
 Task = Callable[[Clinic, Person, argparse.Namespace], Awaitable[int]]
 
 _PATIENCE_S: Final = 5.0  # for messages on their way when a chat ends
+SEND_PATIENCE_S: Final = 60.0
+_JOINERS: Final = "\u200c\u200d\u200e\u200f"  # emoji and right-to-left text need them; they steer nothing
 _CHAT_HELP = "commands: /to HANDLE  /people  /safety  /quit"
 
 
@@ -43,6 +45,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     send.add_argument("--to", metavar="HANDLE", help="whom to write to")
     send.add_argument("--lines", action="store_true", help="each line of standard input is a message")
     send.add_argument("--key", metavar="KEY", help="idempotency key: the same key is never sent twice")
+    send.add_argument(
+        "--wait", type=float, default=SEND_PATIENCE_S, metavar="SECONDS", help="for the server (default 60)"
+    )
     send.add_argument("text", nargs="?", help="the text; standard input if absent")
     tail = _add(commands, "tail", "print messages as they arrive, and acknowledge them", _tail)
     tail.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -153,9 +158,8 @@ def _line_of(event: Event, clinic: Clinic) -> Text | None:
     match event:
         case Message():
             clock = datetime.fromtimestamp(event.sent_ms / 1000, UTC).astimezone().strftime("%H:%M")
-            return Text.assemble(
-                (f"{clock} ", "dim"), (clinic.handle_of(event.sender), "bold"), f": {event.text}"
-            )
+            who = clinic.handle_of(event.sender)
+            return Text.assemble((f"{clock} ", "dim"), (who, "bold"), f": {printable(event.text)}")
         case DecryptFailed():
             return Text(
                 f"a message could not be opened ({event.reason}); waiting for a new session", "yellow"
@@ -177,9 +181,15 @@ async def _send(clinic: Clinic, person: Person, args: argparse.Namespace) -> int
             await me.send(peer.user, text, idempotency_key=_numbered(args.key, index))
             for index, text in enumerate(texts)
         ]
-        for one in sent:
-            await one.accepted()
-            sys.stdout.write(one.message_id.hex() + "\n")
+        try:
+            async with asyncio.timeout(args.wait):
+                for one in sent:
+                    await one.accepted()
+                    sys.stdout.write(one.message_id.hex() + "\n")
+        except TimeoutError:
+            raise TransportError(
+                "not accepted in time; it waits in the outbox and goes out next time"
+            ) from None
     return ExitCode.OK
 
 
@@ -194,6 +204,13 @@ def _texts(args: argparse.Namespace) -> list[str]:
     return [whole]
 
 
+def printable(text: str) -> str:
+    """Replace what could steer a terminal: a peer may send anything."""
+    return "".join(
+        each if each in "\n\t" or each.isprintable() or each in _JOINERS else "\ufffd" for each in text
+    )
+
+
 def _numbered(key: str | None, index: int) -> str | None:
     if key is None or index == 0:
         return key
@@ -203,6 +220,8 @@ def _numbered(key: str | None, index: int) -> str | None:
 async def _tail(clinic: Clinic, person: Person, args: argparse.Namespace) -> int:
     count = 0
     async with open_client(clinic, person) as me:
+        if args.until_empty and not me.is_connected:
+            raise TransportError("the server cannot be reached")
         async for event in me.events():
             if isinstance(event, Message):
                 _print_message(event, clinic, as_json=args.json)
@@ -227,7 +246,8 @@ def _print_message(event: Message, clinic: Clinic, *, as_json: bool) -> None:
         }
         sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
     else:
-        sys.stdout.write(f"{clinic.handle_of(event.sender)}: {event.text}\n")
+        text = printable(event.text) if sys.stdout.isatty() else event.text
+        sys.stdout.write(f"{clinic.handle_of(event.sender)}: {text}\n")
     sys.stdout.flush()
 
 

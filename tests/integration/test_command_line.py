@@ -98,8 +98,8 @@ def test_two_terminals_hold_a_conversation(running_server: ServerProcess) -> Non
     ("arguments", "status", "words"),
     [
         (["whoami", "--as", "nobody"], 2, "nobody is called"),
-        (["send", "--as", "pat", "--to", "sam", "hello"], 1, "not sent"),
-        (["send", "--as", "pat", "--to", "dr-lee", "x" * 70_000], 1, "message_too_large"),
+        (["send", "--as", "pat", "--to", "sam", "hello"], 3, "guard-patient-to-patient"),
+        (["send", "--as", "pat", "--to", "dr-lee", "x" * 70_000], 1, "message_refused"),
     ],
 )
 def test_an_error_is_one_line_with_a_status(
@@ -117,9 +117,17 @@ def test_no_server_is_told_with_a_hint(clinic_server: ServerProcess) -> None:
     clinic_server.stop()
     done = run_securechat(clinic_server.folder, "whoami", "--as", "nobody-yet")
     assert done.returncode == 2
-    done = run_securechat(clinic_server.folder, "send", "--as", "pat", "--to", "coord-ana", "hello")
+    send = ("send", "--as", "pat", "--to", "coord-ana", "--wait", "1", "hello")
+    done = run_securechat(clinic_server.folder, *send)
     assert done.returncode == 4
     assert "serve --dev" in done.stderr
+    clinic_server.start()
+    assert (
+        run_securechat(clinic_server.folder, "send", "--as", "pat", "--to", "coord-ana", "and").returncode
+        == 0
+    )
+    tail = run_securechat(clinic_server.folder, "tail", "--as", "coord-ana", "--until-empty")
+    assert tail.stdout == "pat: hello\npat: and\n"
 
 
 def test_a_folder_without_a_clinic_is_told_with_a_hint(tmp_path: Path) -> None:
