@@ -54,8 +54,16 @@ class RelayPeer:
         self.codec = FrameCodec()
         self.ready: Ready | None = None
         self.errors: list[Error] = []
+        self.http = aiohttp.ClientSession()
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._url = url
         self._token = token
+
+    @property
+    def socket(self) -> aiohttp.ClientWebSocketResponse:
+        """The open socket."""
+        assert self._socket is not None
+        return self._socket
 
     async def __aenter__(self) -> "RelayPeer":
         await self.open()
@@ -69,8 +77,7 @@ class RelayPeer:
 
     async def open(self) -> None:
         """Connect without logging in."""
-        self.http = aiohttp.ClientSession()
-        self.socket = await self.http.ws_connect(self._url + "/v1/connect", max_msg_size=2**20, compress=0)
+        self._socket = await self.http.ws_connect(self._url + "/v1/connect", max_msg_size=2**20, compress=0)
 
     async def log_in(self) -> Ready:
         """Answer the challenge."""
@@ -88,6 +95,8 @@ class RelayPeer:
 
     async def close(self) -> None:
         """Go away without a close handshake, as a phone in a tunnel does."""
+        if self._socket is not None:
+            self._socket._response.close()
         await self.http.close()
 
     def stop_reading(self) -> None:
