@@ -15,6 +15,8 @@ from aiohttp import web
 
 import audit
 import keyserver
+from audit.catalogue import EventType
+from audit.event import Actor, ActorKind, AuditEvent, Outcome, PolicyRef, uuid7
 from audit.handlers import AuditHandlers
 from audit.store import AuditLog
 from keyserver.accounts import DirectoryAccounts
@@ -83,7 +85,7 @@ async def open_server(settings: ServerSettings, data: DataFolder, fault: FaultHo
     database = open_database(data.database_url, before_commit=log.seal, fault=fault)
     try:
         migrate(database.engine, MIGRATIONS)
-        await database.write(lambda tx: log.open_log(tx.connection))
+        await database.write(lambda tx: _begin(tx, log, decisions))
         shell = _shell(decisions, tokens, database)
         relay = _relay(settings, shell, fault)
         await relay.start()
@@ -92,6 +94,7 @@ async def open_server(settings: ServerSettings, data: DataFolder, fault: FaultHo
             yield Server(app, signer.key.encode(), decisions.policy_set)
         finally:
             await relay.stop()
+        await database.write(lambda tx: tx.record(_service_event(EventType.SERVICE_STOP, decisions)))
     finally:
         await database.close()
 
@@ -165,6 +168,22 @@ def _services(shell: _Shell) -> Services:
         clock=now_ms,
         random_bytes=secrets.token_bytes,
         problems={**STANDARD_PROBLEMS, **KEYSERVER_PROBLEMS, **RELAY_PROBLEMS},
+    )
+
+
+def _begin(tx: Tx, log: AuditLog, decisions: DecisionPoint) -> None:
+    """Check the end of the log and record that this process serves, under which policy set."""
+    log.open_log(tx.connection)
+    tx.record(_service_event(EventType.SERVICE_START, decisions))
+
+
+def _service_event(kind: EventType, decisions: DecisionPoint) -> AuditEvent:
+    return AuditEvent(
+        id=uuid7(now_ms(), secrets.token_bytes),
+        type=kind,
+        outcome=Outcome.OK,
+        actor=Actor(id=NODE, kind=ActorKind.SYSTEM),
+        policy=PolicyRef(decisions.policy_set, ()),
     )
 
 

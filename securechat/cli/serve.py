@@ -1,32 +1,12 @@
 """``securechat serve``: relay, key server and audit log on one port; ``--dev`` seeds a clinic."""
 
 import argparse
-import asyncio
-import contextlib
-import os
-import signal
-import ssl
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
-from aiohttp import web
+from securechat.cli.clinic import DEFAULT_FOLDER
+from securechat.settings import SETTINGS
 
-from audit.errors import AuditError
-from securechat.cli.clinic import AUDIENCE, DEFAULT_FOLDER, Clinic, seed_clinic
-from securechat.cli.composition import Server, open_server
-from securechat.cli.data_folder import DataFolder, open_data_folder
-from securechat.cli.exit_codes import ExitCode
-from securechat.cli.faults import fault_from_environment
-from securechat.cli.policy_files import DEFAULT_FOLDER as POLICIES
-from securechat.errors import SettingsError
-from securechat.logs import configure_logging, get_logger
-from securechat.settings import SETTINGS, ServerSettings, TlsFiles, read_settings
-from securechat.web.serving import make_runner
-
-DEV_ORIGIN: Final = "securechat.local/audit"
-DEV_PORT: Final = "8440"
 READY: Final = "ready"  # the one line that --quiet leaves: "ready URL"
 
 _EPILOG: Final = """\
@@ -59,151 +39,8 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
+    # here and not above: the server's libraries take a second that no other command should pay
+    from securechat.cli.serve_root import serve
+
     options = {name: getattr(args, name) for name in SETTINGS}
-    clinic = seed_clinic(args.dir) if args.dev else None
-    settings = _dev_settings(clinic, options) if clinic else read_settings(os.environ, options)
-    with contextlib.ExitStack() as stack:
-        log = sys.stderr if clinic is None else stack.enter_context(_log_file(clinic))
-        configure_logging(log, log_format="console" if settings.log_format == "console" else "json")
-        data = stack.enter_context(open_data_folder(settings.data))
-        try:
-            _run_loop(_Root(settings, data, clinic, quiet=args.quiet))
-        except AuditError as error:
-            raise SettingsError(
-                f"the audit log does not hold, so the server does not start: {error}"
-            ) from error
-    return ExitCode.OK
-
-
-class _Root:
-    """One run of the server."""
-
-    def __init__(
-        self, settings: ServerSettings, data: DataFolder, clinic: Clinic | None, *, quiet: bool
-    ) -> None:
-        self._settings = settings
-        self._data = data
-        self._clinic = clinic
-        self._quiet = quiet
-        self._stop = asyncio.Event()
-
-    async def serve(self) -> None:
-        """Open everything, listen, and close in good order when told to stop."""
-        self._stop_on_signals()
-        async with open_server(self._settings, self._data, fault_from_environment()) as server:
-            runner = make_runner(server.app)
-            await runner.setup()
-            try:
-                url = await self._listen(runner)
-                await self._announce(server, url)
-                await self._stop.wait()
-            finally:
-                await runner.cleanup()
-
-    def _stop_on_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
-                loop.add_signal_handler(number, self._stop.set)
-
-    async def _listen(self, runner: web.AppRunner) -> str:
-        settings = self._settings
-        context = _tls_context(settings.tls) if settings.tls else None
-        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=context)
-        try:
-            await site.start()
-        except OSError as error:
-            raise SettingsError(f"cannot listen on port {settings.port}: {error.strerror}") from error
-        port = runner.addresses[0][1]
-        scheme = "https" if context else "http"
-        get_logger("serve").info("listening", host=settings.host, port=port)
-        return f"{scheme}://{settings.host}:{port}"
-
-    async def _announce(self, server: Server, url: str) -> None:
-        if self._clinic is not None:
-            self._clinic.set_url(url)
-            await _seed_devices(self._clinic)
-        if self._clinic is None or self._quiet:
-            _say(f"{READY} {url}")
-        else:
-            _say(_welcome(self._clinic, self._data, server, url))
-
-
-def _run_loop(root: _Root) -> None:
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        asyncio.run(root.serve())
-    else:
-        uvloop.run(root.serve())
-
-
-def _log_file(clinic: Clinic) -> TextIO:
-    """The terminal of a local clinic stays free for the people who read it."""
-    return (clinic.folder / "server.log").open("a", buffering=1)
-
-
-def _dev_settings(clinic: Clinic, options: Mapping[str, str | None]) -> ServerSettings:
-    """The clinic's settings; host and transport stay on this machine."""
-    fixed = {
-        "data": str(clinic.server_folder),
-        "audience": AUDIENCE,
-        "app_keys": str(clinic.server_folder / "app-keys"),
-        "origin": DEV_ORIGIN,
-        "host": "127.0.0.1",
-        "port": options["port"] or DEV_PORT,
-        "policies": options["policies"] or str(POLICIES),
-        "log_format": options["log_format"],
-    }
-    return read_settings({}, fixed)
-
-
-async def _seed_devices(clinic: Clinic) -> None:
-    """Let a process of its own enrol whoever has no device; this one never sees a device's keys."""
-    if all(clinic.has_device(person) for person in clinic.people):
-        return
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "securechat.cli.seed", "--dir", str(clinic.folder)
-    )
-    if await process.wait():
-        raise SettingsError("the clinic's devices could not be enrolled")
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.3 alone, with the certificate of the settings. Raises SettingsError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError("the TLS certificate or its key cannot be used") from error
-    return context
-
-
-def _welcome(clinic: Clinic, data: DataFolder, server: Server, url: str) -> str:
-    where = "" if clinic.folder == DEFAULT_FOLDER else f" --dir {clinic.folder}"
-    people = "\n".join(
-        f"  {person.handle:14} {person.name:18} {', '.join(person.roles)}" for person in clinic.people
-    )
-    return f"""\
-A local clinic at {url} (Ctrl-C ends it; everything is in {clinic.folder}, the log in server.log there)
-
-{people}
-
-Talk, in two more terminals:
-  ./dev run -m securechat chat --as pat{where}
-  ./dev run -m securechat chat --as dr-lee{where}
-Or with pipes:
-  echo "hello" | ./dev run -m securechat send --as pat --to dr-lee{where}
-  ./dev run -m securechat tail --as dr-lee --until-empty{where}
-  ./dev run -m securechat safety-number --as pat --with dr-lee{where}
-Look at the audit log:
-  ./dev run -m audit verify {data.folder / "server.db"} --vkey-file {data.vkey_file}
-  ./dev run -m audit query {data.folder / "server.db"} --limit 20
-
-policy set {server.policy_set[:16]}...   audit key {server.audit_key}"""
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    return serve(options, clinic_folder=args.dir if args.dev else None, quiet=args.quiet)
