@@ -100,14 +100,12 @@ class Chores:
 
     async def _seal_queues(self) -> None:
         for user in await self._storage.read(lambda tx: tx.outbox.queued_users()):
-            await self._permanent_or_later(
-                lambda user=user: self._sender.seal_queued(user),  # type: ignore[misc]
-                lambda code, user=user: self._fail_queue(user, code),  # type: ignore[misc]
-            )
+            await self._seal_queue(user)
 
-    async def _fail_queue(self, user: UserId, code: str) -> None:
-        await self._sender.fail_queued(user, code)
-        self._announce()
+    async def _seal_queue(self, user: UserId) -> None:
+        await self._permanent_or_later(
+            lambda: self._sender.seal_queued(user), lambda code: self._sender.fail_queued(user, code)
+        )
 
     async def _refresh_sessions(self) -> None:
         for address in await self._storage.read(lambda tx: tx.peers.refresh_due()):
@@ -146,8 +144,6 @@ class Chores:
             self._sender.settle(message_id, fate, EXPIRED)
         await self._storage.write(lambda tx: tx.outbox.forget_finished(now_ms - config.keep_finished_ms))
         await self._storage.write(lambda tx: tx.account.forget_taken(now_ms - config.keep_taken_ms))
-        if expired:
-            self._announce()
 
     async def _sleep(self, seconds: float) -> None:
         try:

@@ -16,7 +16,7 @@ from securechat.client.ports import KeyDirectory, LinkReady, RelayLink, Storage
 from securechat.client.prekey_upkeep import PreKeyUpkeep
 from securechat.client.receiving import Receiver
 from securechat.client.records import Cursor
-from securechat.client.recovery import check_cursor, remake_if_restored
+from securechat.client.recovery import check_cursor
 from securechat.client.sealing import Sealer
 from securechat.client.sending import Sender
 from securechat.client.waiters import Waiters
@@ -59,6 +59,7 @@ class Engine:
         self._closed = False
         self._skew_told = False
         self._loops: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
         local = own.local
         self._peers = PeerBook(storage, transports.directory, clock=clock, config=config)
         sealer = Sealer(local, clock, random_bytes, fault)
@@ -71,6 +72,7 @@ class Engine:
             waiters=self._waiters,
             wake_outbox=lambda: self._keeper.wake(),
             wake_chores=lambda: self._chores.wake(),
+            announce=self.board.stored,
         )
         self._receiver = Receiver(storage, self._peers, sealer, config)
         self._upkeep = PreKeyUpkeep(
@@ -101,13 +103,15 @@ class Engine:
 
         Raises what enrolling raises, and what ends the link for good.
         """
-        if self._closed:
-            raise ClientClosedError("the client is closed")
-        if self._loops is not None and not self._loops.done():
-            return
+        async with self._starting:
+            if self._closed:
+                raise ClientClosedError("the client is closed")
+            if self._loops is None or self._loops.done():
+                await self._start()
+
+    async def _start(self) -> None:
         self._waiters.failure = None
         self.board.resume()
-        await self._remake_if_restored()
         self.own = await enroll(self._storage, self.own, self._directory, self._upkeep)
         self._keeper.attempted.clear()
         self._loops = asyncio.create_task(self._run(), name="securechat-client")
@@ -204,9 +208,3 @@ class Engine:
     def _fail(self, error: Exception) -> None:
         self._waiters.fail(error)
         self.board.fail(error)
-
-    async def _remake_if_restored(self) -> None:
-        now_ms = self._clock.now_ms()
-        await self._storage.write(
-            lambda tx: remake_if_restored(tx, self.own.local, now_ms=now_ms, random_bytes=self._random_bytes)
-        )

@@ -9,6 +9,7 @@ from securechat.client.ports import KeyDirectory, Storage, Transaction
 from securechat.client.prekey_rows import save_first_pool
 from securechat.client.prekey_upkeep import PreKeyUpkeep
 from securechat.client.records import AccountRecord
+from securechat.client.recovery import remake_sessions
 from securechat.crypto.secret import SecretBytes
 from securechat.errors import SettingsError
 from securechat.ids import MAX_DEVICE_ID, DeviceId, UserId, user_id
@@ -45,6 +46,8 @@ async def load_or_create(
 ) -> OwnDevice:
     """Return the store's device, or make an account, a device and its prekeys, and store them.
 
+    A store that is an older copy of itself drops its sessions here, before anything could use them.
+
     ``ask_user`` is called before an account is made, and names its user; it is the moment to learn the
     server's time, by which the keys are dated. ``user`` is whom the store must belong to. Raises
     SettingsError if it belongs to another user, InvalidIdError, StoreError, and what ``ask_user`` raises.
@@ -52,11 +55,15 @@ async def load_or_create(
     account = await storage.read(lambda tx: tx.account.load())
     if account is None:
         name = user_id(await ask_user())
-        now_ms = clock.now_ms()
-        account = await storage.write(lambda tx: _create(tx, name, now_ms, random_bytes))
+        made_ms = clock.now_ms()
+        account = await storage.write(lambda tx: _create(tx, name, made_ms, random_bytes))
     if user is not None and account.address.user != user:
         raise SettingsError("the store belongs to another user")
-    return OwnDevice(parse_local_device(account.local_device.reveal()), account.device_list, account.enrolled)
+    local = parse_local_device(account.local_device.reveal())
+    if await storage.read(lambda tx: tx.account.is_restored()):
+        now_ms = clock.now_ms()
+        await storage.write(lambda tx: remake_sessions(tx, local, now_ms=now_ms, random_bytes=random_bytes))
+    return OwnDevice(local, account.device_list, account.enrolled)
 
 
 async def enroll(

@@ -122,7 +122,6 @@ class LinkKeeper:
         while True:
             frame = await state.connection.receive()
             state.heard += 1
-            self._failures = 0
             if not isinstance(frame, Pong):
                 await state.frames.put(frame)
 
@@ -135,6 +134,7 @@ class LinkKeeper:
             await self._deliveries(state, [frame for frame in frames if isinstance(frame, Deliver)])
             if any(isinstance(frame, QueueEmpty) for frame in frames):
                 await self._listener.caught_up()
+            self._failures = 0  # not before: what cannot be handled must not be fetched in a hurry
 
     async def _answers(self, state: _Connected, frames: list[ServerFrame]) -> None:
         """Strike what was accepted, drop or put back what was refused."""
@@ -170,7 +170,6 @@ class LinkKeeper:
         envelope = state.window.dropped(message_id)
         if envelope is not None:
             await self._sender.refuse(envelope, frame.code)
-            self._listener.taken_in(refresh_due=False)
 
     async def _deliveries(self, state: _Connected, frames: list[Deliver]) -> None:
         if not frames:

@@ -27,7 +27,7 @@ from securechat.ids import DeviceId, MessageId, ProtocolAddress, UserId
 from securechat.protocol.pqxdh import PeerDevice
 from securechat.protocol.prekeys import PreKeyPool
 from securechat.protocol.records import encode_record, parse_record
-from securechat.protocol.session import decrypt
+from securechat.protocol.session import adopt, decrypt
 from securechat.wire.content import Content, ContentKind, UnknownContent, parse_content, unpad
 from securechat.wire.frames import Deliver
 from securechat.wire.messages import MessageKind, PreKeyMessage, message_kind, parse_prekey_message
@@ -197,12 +197,12 @@ class Receiver:
             raw,
             now_ms=self.sealer.clock.now_ms(),
         )
-        tx.sessions.save(device.address, encode_record(opened.record))
+        content, record = _parsed(opened.plaintext), opened.record
+        if content is not None and content.kind == ContentKind.SESSION_REFRESH:
+            record = adopt(record, raw)
+        tx.sessions.save(device.address, encode_record(record))
         save_pool_change(tx, pool, opened.prekeys)
-        try:
-            return parse_content(unpad(opened.plaintext))
-        except WireError:
-            return None
+        return content
 
     def _note_failure(
         self, tx: Transaction, known: PeerRecord | None, sender: ProtocolAddress, batch: _Batch
@@ -258,6 +258,13 @@ def _sending_device(
     ):
         return None
     return device
+
+
+def _parsed(plaintext: bytes) -> Content | UnknownContent | None:
+    try:
+        return parse_content(unpad(plaintext))
+    except WireError:
+        return None
 
 
 def _unattributable(user: UserId, verdict: str | None) -> Exception:

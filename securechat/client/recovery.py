@@ -30,14 +30,6 @@ def remake_sessions(tx: Transaction, own: LocalDevice, *, now_ms: int, random_by
     tx.inbox.add(EventRecord(EventKind.STORE_RESTORED))
 
 
-def remake_if_restored(tx: Transaction, own: LocalDevice, *, now_ms: int, random_bytes: RandomBytes) -> bool:
-    """Do so if the store was found to be older than its side file when it was opened."""
-    if not tx.account.is_restored():
-        return False
-    remake_sessions(tx, own, now_ms=now_ms, random_bytes=random_bytes)
-    return True
-
-
 def check_cursor(
     tx: Transaction, own: LocalDevice, acked: Cursor, *, now_ms: int, random_bytes: RandomBytes
 ) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -41,6 +41,7 @@ from securechat.wire.prekeys import parse_bundle
 
 MAX_KEY_CHARS: Final = 200
 NO_DEVICE: Final = "no_device"
+DEVICE_IS_GONE: Final = frozenset({"unknown_recipient", "unknown_device"})
 _CLAIM_KEY_BYTES: Final = 16
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -68,6 +69,7 @@ class Sender:
         waiters: Waiters,
         wake_outbox: Callable[[], None],
         wake_chores: Callable[[], None],
+        announce: Callable[[], None],
     ) -> None:
         self._storage = storage
         self._directory = directory
@@ -77,6 +79,7 @@ class Sender:
         self._waiters = waiters
         self._wake_outbox = wake_outbox
         self._wake_chores = wake_chores
+        self._announce = announce
         self._locks: WeakValueDictionary[UserId, asyncio.Lock] = WeakValueDictionary()
 
     async def send_text(
@@ -133,7 +136,7 @@ class Sender:
         """End all that is queued for ``user``, with an event for each message."""
         failed = await self._storage.write(lambda tx: _fail_queued(tx, user, code))
         for message_id in failed:
-            self._waiters.settle(message_id, SendFailedError(code))
+            self.settle(message_id, MessageState.FAILED, code)
 
     async def refresh_session(self, address: ProtocolAddress) -> None:
         """Make the session with one device anew and tell that device. Raises as ``start_session``."""
@@ -174,6 +177,7 @@ class Sender:
     def settle(self, message_id: MessageId, fate: MessageState, code: str) -> None:
         """Tell who waits for the message, if its fate is sealed."""
         if fate is MessageState.FAILED:
+            self._announce()
             self._waiters.settle(message_id, SendFailedError(code))
         elif fate is MessageState.ACCEPTED:
             self._waiters.settle(message_id)
@@ -221,6 +225,7 @@ class Sender:
     async def _give_up(self, message_id: MessageId, code: str) -> None:
         """Fail one message whose sender is told by an exception, so without an event."""
         await self._storage.write(lambda tx: _fail_if_queued(tx, message_id, code))
+        self._announce()
         self._waiters.settle(message_id, SendFailedError(code))
 
     def _seal_known(self, tx: Transaction, user: UserId) -> bool:
@@ -270,6 +275,8 @@ def refuse_envelope(tx: Transaction, envelope: OutboxEnvelope, code: str) -> Mes
     A message that at least one device was sent counts as accepted; one that none was has failed.
     """
     tx.outbox.remove_envelope(envelope.position)
+    if code in DEVICE_IS_GONE:
+        _distrust_list(tx, envelope.address.user)
     message = tx.outbox.message(envelope.message_id)
     if message is None or tx.outbox.has_envelopes(envelope.message_id):
         return MessageState.SEALED
@@ -289,6 +296,13 @@ def _confirm(tx: Transaction, accepted: Sequence[OutboxEnvelope]) -> list[Messag
         tx.outbox.remove_envelope(envelope.position)
         tx.outbox.set_state(envelope.message_id, MessageState.ACCEPTED)
     return [envelope.message_id for envelope in accepted if not tx.outbox.has_envelopes(envelope.message_id)]
+
+
+def _distrust_list(tx: Transaction, user: UserId) -> None:
+    """Have the device list of ``user`` fetched again before the next send."""
+    peer = tx.peers.load(user)
+    if peer is not None:
+        tx.peers.save(replace(peer, fetched_ms=0))
 
 
 def _fail_queued(tx: Transaction, user: UserId, code: str) -> list[MessageId]:

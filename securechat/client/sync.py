@@ -6,11 +6,13 @@ from any thread.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TypedDict, TypeVar, Unpack
 
 from securechat.client.client import Client
+from securechat.client.config import ClientConfig
 from securechat.client.conversation import Conversation, Reader, Sent
 from securechat.client.events import Event
 from securechat.errors import ClientClosedError
@@ -19,17 +21,43 @@ from securechat.ids import DeviceId, MessageId, UserId
 T = TypeVar("T")
 
 
+class OpenOptions(TypedDict, total=False):
+    """The options of ``Client.open`` that need no event loop of the caller's."""
+
+    user: str | None
+    passphrase: str | None
+    key: bytes | None
+    connect: bool
+    config: ClientConfig | None
+    allow_plain_http: bool
+
+
 class SyncClient:
-    """One device of one user. Use ``with SyncClient.open(Client.open(...)) as me``."""
+    """One device of one user. Use ``with SyncClient.open(...) as me``."""
 
     def __init__(self, client: Client, runner: "_LoopThread") -> None:
         self._client = client
         self._runner = runner
 
     @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        token: str | Callable[[], str] | Callable[[], Awaitable[str]],
+        store: str | Path,
+        **options: Unpack[OpenOptions],
+    ) -> "AbstractContextManager[SyncClient]":
+        """Open a client; the arguments, and what it raises, are those of ``Client.open``.
+
+        A ``token`` function runs in the client's own thread.
+        """
+        return cls.over(Client.open(url, token=token, store=store, **options))
+
+    @classmethod
     @contextmanager
-    def open(cls, client: "AbstractAsyncContextManager[Client]") -> "Iterator[SyncClient]":
-        """Open ``client``, which is ``Client.open(...)`` with all its arguments. Raises what that raises."""
+    def over(cls, client: "AbstractAsyncContextManager[Client]") -> "Iterator[SyncClient]":
+        """Open ``client``, whatever made it, in a thread of its own."""
         runner = _LoopThread()
         try:
             opened = runner.run(client.__aenter__())

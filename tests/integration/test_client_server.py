@@ -215,7 +215,7 @@ async def test_no_identity_changes_by_itself(clinic: Clinic) -> None:
 
 
 def test_the_sync_client_talks_to_a_real_server(clinic: Clinic) -> None:
-    with SyncClient.open(opened(clinic, "pat")) as pat, SyncClient.open(opened(clinic, "dr-lee")) as lee:
+    with SyncClient.over(opened(clinic, "pat")) as pat, SyncClient.over(opened(clinic, "dr-lee")) as lee:
         pat.send(lee.user, "text").accepted()
         for told in lee.events():
             told.ack()

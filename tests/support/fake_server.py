@@ -74,6 +74,7 @@ class FakeServer:
         self.mailboxes: dict[ProtocolAddress, Mailbox] = {}
         self.refusals: deque[Error] = deque()  # each refuses one send; its message id is filled in
         self.accepted: list[tuple[ProtocolAddress, ProtocolAddress, bytes]] = []
+        self.gone: set[ProtocolAddress] = set()  # devices that are refused as unknown
         self.claims = 0
         self.list_requests = 0
 
@@ -136,7 +137,8 @@ class FakeDirectory:
         signed = parse_signed_device_list(device_list)
         check_device_list(signed)
         held = self._server.lists.get(address.user)
-        if held is not None and held.body != signed.body:
+        same = held is not None and held.body == signed.body
+        if held is not None and not same and signed.value.previous_hash != held.hash():
             raise ServerError("device_list_conflict", status=409, retryable=False)
         self._server.lists[address.user] = signed
 
@@ -151,7 +153,8 @@ class FakeDirectory:
     async def upload_prekeys(self, upload: bytes) -> PreKeyCounts:
         self._server.check_online()
         value = parse_upload(upload)
-        signing = self._server.lists[self._own.user].value.devices[0].signing
+        devices = self._server.lists[self._own.user].value.devices
+        signing = next(record.signing for record in devices if record.device == self._own.device)
         try:
             check_upload(value, self._own, signing, self._server.clock())
         except StalePreKeyError as error:
@@ -272,7 +275,7 @@ class FakeConnection:
             self.put(Error(ORDER_HOLD, frame.message_id, True, 0))
             return
         self._held.pop(to, None)
-        if to.user not in self._server.lists:
+        if to.user not in self._server.lists or to in self._server.gone:
             self.put(Error("unknown_recipient", frame.message_id, False, 0))
             return
         if self._server.refusals:

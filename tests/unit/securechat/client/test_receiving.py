@@ -22,6 +22,7 @@ from securechat.client.records import Cursor
 from securechat.errors import DeviceListError, IdentityChangedError
 from securechat.ids import ProtocolAddress, UserId
 from securechat.protocol.devices import create_account, verified_devices
+from securechat.protocol.prekey_rows import parse_secret
 from securechat.protocol.records import encode_record, parse_record
 from securechat.protocol.session import encrypt, start_session
 from securechat.wire.content import UnknownContent, encode_content, pad
@@ -199,6 +200,28 @@ async def test_a_broken_session_heals_at_once_but_once_an_hour(server: FakeServe
         await healed(claims=3)
         await ana.send("lee", "healed again")
         assert await texts(events, 1) == ["healed again"]
+
+
+async def test_a_first_message_whose_prekeys_are_gone_does_not_silence_its_sender(server: FakeServer) -> None:
+    """As after a restored key server: its prekey was handed out twice, and the first taker has used it."""
+    for number in range(6):  # whose session has the lower id is a matter of chance
+        ana_user, lee_user, store = f"ana{number}", f"lee{number}", await retrying_store()
+        async with open_client(server, ana_user) as ana, open_client(server, lee_user, store) as lee:
+            await store.write(_lose_one_time_prekeys)
+            await ana.send(lee_user, "lost")
+            events = lee.events()
+            failed = await next_of(events, DecryptFailed)
+            assert failed.reason == "stale_prekey"
+            await failed.ack()
+            ana_address = server.address_of(ana_user)
+            await until(lambda at=ana_address: server.mailbox(at).acked == 1)  # type: ignore[misc]
+            await ana.send(lee_user, "read")
+            assert await texts(events, 1) == ["read"]
+
+
+def _lose_one_time_prekeys(tx: Transaction) -> None:
+    for secret in map(parse_secret, tx.prekeys.one_time()):
+        tx.prekeys.remove_secret(secret.kind, secret.id)
 
 
 async def test_a_new_identity_blocks_sending_until_it_is_accepted(server: FakeServer) -> None:

@@ -25,7 +25,7 @@ def test_two_threads_hold_a_conversation() -> None:
     answers: list[str] = []
 
     def clinician() -> None:
-        with SyncClient.open(open_client(server, "lee")) as lee:
+        with SyncClient.over(open_client(server, "lee")) as lee:
             ready.set()
             answers.append(first_text(lee))
             lee.send("ana", "answer").accepted()
@@ -33,7 +33,7 @@ def test_two_threads_hold_a_conversation() -> None:
     thread = threading.Thread(target=clinician)
     thread.start()
     assert ready.wait(10)
-    with SyncClient.open(open_client(server, "ana")) as ana:
+    with SyncClient.over(open_client(server, "ana")) as ana:
         conversation = ana.direct("lee")
         conversation.send("question", idempotency_key="k").accepted()
         assert first_text(ana) == "answer"
@@ -49,12 +49,12 @@ def test_two_threads_hold_a_conversation() -> None:
 def test_errors_come_through_and_nothing_is_left_behind() -> None:
     server = FakeServer(HandClock())
     before = threading.active_count()
-    with SyncClient.open(open_client(server, "ana")) as ana, pytest.raises(ServerError):
+    with SyncClient.over(open_client(server, "ana")) as ana, pytest.raises(ServerError):
         ana.send("nobody", "text")
     assert threading.active_count() == before
     with pytest.raises(ClientClosedError):
         ana.connect()
     server.online = False
-    with pytest.raises(Exception, match="reached"), SyncClient.open(open_client(server, "kim")):
+    with pytest.raises(Exception, match="reached"), SyncClient.over(open_client(server, "kim")):
         pass
     assert threading.active_count() == before
