@@ -22,11 +22,9 @@ T = TypeVar("T")
 
 
 class OpenOptions(TypedDict, total=False):
-    """The options of ``Client.open`` that need no event loop of the caller's."""
+    """The options of ``Client.open`` beside the keys and what is for tests."""
 
     user: str | None
-    passphrase: str | None
-    key: bytes | None
     connect: bool
     config: ClientConfig | None
     allow_plain_http: bool
@@ -46,13 +44,16 @@ class SyncClient:
         *,
         token: str | Callable[[], str] | Callable[[], Awaitable[str]],
         store: str | Path,
+        passphrase: str | None = None,
+        key: bytes | None = None,
         **options: Unpack[OpenOptions],
     ) -> "AbstractContextManager[SyncClient]":
         """Open a client; the arguments, and what it raises, are those of ``Client.open``.
 
         A ``token`` function runs in the client's own thread.
         """
-        return cls.over(Client.open(url, token=token, store=store, **options))
+        client = Client.open(url, token=token, store=store, passphrase=passphrase, key=key, **options)
+        return cls.over(client)
 
     @classmethod
     @contextmanager
