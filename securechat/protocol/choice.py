@@ -5,9 +5,11 @@ before they hear of the other's, and when a side that lost its state starts anew
 sides (docs/format/records.md):
 
 - a session that the peer starts becomes current, unless our own is still unanswered and has the lower id;
-- while our own is unanswered, a prekey message in an archived session of lower id makes that one current;
-- after that, so do two messages in an archived session of lower id, or eight in one of higher id, with none
-  in the current session between them. Messages that others overtook do not count.
+- while our own is unanswered, a prekey message in an archived session of lower id makes that one current, and
+  eight of them do in one of higher id: the peer writes there, so it cannot open ours;
+- the peer may say so itself (``adopted``), and then the first one does;
+- once ours is answered, two messages in an archived session of lower id make that one current, or eight in
+  one of higher id, with none in the current session between them. Messages that others overtook do not count.
 """
 
 from typing import Final
@@ -43,7 +45,8 @@ def settled(record: SessionRecord, arrival: Arrival, now_ms: int) -> SessionReco
         strays = record.strays if arrival.late else 0
         return replace(record, generation=generation, strays=strays, current=arrival.after, archived=archived)
     others = tuple(session for session in archived if session is not arrival.before)
-    strays = record.strays if arrival.late or current.pending else record.strays + 1
+    says_nothing = arrival.late or (current.pending and arrival.kind is not MessageKind.PREKEY)
+    strays = record.strays if says_nothing else record.strays + 1
     if _takes_over(current, arrival, strays):
         return SessionRecord(generation, record.peer, 0, arrival.after, (current, *others))
     return SessionRecord(generation, record.peer, strays, current, (arrival.after, *others))
@@ -64,13 +67,26 @@ def placed(record: SessionRecord | None, peer: bytes, session: SessionState, now
     return SessionRecord(generation, peer, 0, session, (current, *archived)[:MAX_ARCHIVED])
 
 
+def adopted(record: SessionRecord, session: SessionState) -> SessionRecord:
+    """Return the record after the peer has said, in ``session`` of its own, that it made that one anew.
+
+    If our current one is still unanswered, the peer could not open it, and it gives way whatever the ids say.
+    """
+    current = record.current
+    if session is current or not current.pending:
+        return record
+    others = tuple(held for held in record.archived if held is not session)
+    return SessionRecord(record.generation + 1, record.peer, 0, session, (current, *others))
+
+
 def _takes_over(current: SessionState, arrival: Arrival, strays: int) -> bool:
     lower = arrival.after.session_id < current.session_id
     if arrival.late:
         return False
-    if current.pending:
-        return lower and arrival.kind is MessageKind.PREKEY
-    return strays >= (STRAYS_TO_LOWER if lower else STRAYS_TO_HIGHER)
+    if current.pending and arrival.kind is not MessageKind.PREKEY:
+        return False
+    needed = 1 if current.pending else STRAYS_TO_LOWER
+    return strays >= (needed if lower else STRAYS_TO_HIGHER)
 
 
 def _not_idle(sessions: tuple[SessionState, ...], now_ms: int) -> tuple[SessionState, ...]:

@@ -24,7 +24,7 @@ from securechat.errors import (
 )
 from securechat.ports import RandomBytes
 from securechat.protocol import double_ratchet, pq_epochs, pqxdh
-from securechat.protocol.choice import Arrival, placed, settled
+from securechat.protocol.choice import Arrival, adopted, placed, settled
 from securechat.protocol.double_ratchet import RatchetState
 from securechat.protocol.pqxdh import Handshake, LocalDevice, PeerDevice
 from securechat.protocol.prekeys import PreKeyPool, consume
@@ -139,6 +139,18 @@ def decrypt(
     opened, plaintext = _open(fresh, message, MessageKind.PREKEY, now_ms)
     after = placed(record, _keys_of(peer), opened, now_ms)
     return Opened(after, consume(prekeys, prekey.handshake), plaintext)
+
+
+def adopt(record: SessionRecord, raw: bytes) -> SessionRecord:
+    """Return the record after ``raw``, opened in it, told that the peer made the session anew.
+
+    The session of the prekey message becomes current if ours is unanswered; nothing changes otherwise.
+    """
+    if message_kind(raw) is MessageKind.RATCHET:
+        return record
+    prefix = raw[: len(raw) - len(parse_prekey_message(raw).ratchet)]
+    session = _session_named(record, _handshake_hash(prefix))
+    return record if session is None else adopted(record, session)
 
 
 def sender_identity(raw: bytes) -> SenderIdentity | None:

@@ -9,6 +9,7 @@ from securechat.protocol.choice import (
     STRAYS_TO_HIGHER,
     STRAYS_TO_LOWER,
     Arrival,
+    adopted,
     placed,
     settled,
 )
@@ -74,13 +75,34 @@ def test_messages_that_were_overtaken_do_not_count() -> None:
     assert held.strays == 1, "nor do they set the strays back"
 
 
-def test_while_ours_is_unanswered_a_prekey_message_of_lower_id_alone_takes_over() -> None:
+def test_while_ours_is_unanswered_one_prekey_message_of_lower_id_takes_over_at_once() -> None:
     ours = session(5, pending=True)
     for _ in range(STRAYS_TO_HIGHER + 1):
         assert arrive(record(ours, LOW), LOW).current is ours
-        assert arrive(record(ours, HIGH), HIGH, MessageKind.PREKEY).current is ours
+        assert arrive(record(ours, HIGH), HIGH, MessageKind.PREKEY).current is ours, "not at once"
     assert arrive(record(ours, LOW), LOW, MessageKind.PREKEY).current is LOW
     assert arrive(record(ours, LOW), LOW, MessageKind.PREKEY, late=True).current is ours
+
+
+def test_a_peer_that_writes_on_in_its_own_session_of_higher_id_is_followed_after_eight_messages() -> None:
+    ours = session(5, pending=True)
+    held = record(ours, HIGH)
+    for _ in range(STRAYS_TO_HIGHER - 1):
+        held = arrive(held, HIGH, MessageKind.PREKEY)
+        held = arrive(held, HIGH)
+        held = arrive(held, HIGH, MessageKind.PREKEY, late=True)
+        assert held.current is ours
+    held = arrive(held, HIGH, MessageKind.PREKEY)
+    assert (held.current, held.archived, held.strays) == (HIGH, (ours,), 0)
+
+
+def test_a_session_that_the_peer_made_anew_takes_the_place_of_an_unanswered_one() -> None:
+    ours = session(5, pending=True)
+    held = adopted(record(ours, MIDDLE, HIGH), HIGH)
+    assert (held.current, held.archived, held.generation) == (HIGH, (ours, MIDDLE), 8)
+    answered = record(MIDDLE, HIGH)
+    assert adopted(answered, HIGH) is answered, "late news do not bring an old session back"
+    assert adopted(held, HIGH) is held
 
 
 def test_a_session_of_the_peer_becomes_current_unless_ours_is_unanswered_and_lower() -> None:
