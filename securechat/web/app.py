@@ -42,7 +42,9 @@ from securechat.web.routes import AnyRoute, Auth, Call, InBandRoute, Incoming, P
 FLUSH_SECONDS: Final = 5.0
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
 _FIXED_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
-_is_request_id = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z").match
+# A UUID or a trace id stands in log and audit log; any other word could be a name and is only echoed.
+_is_opaque_id = re.compile(r"[0-9a-fA-F\-]{16,64}\Z").match
+_is_echoed = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z").match
 
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -208,11 +210,12 @@ def _level(status: int) -> int:
 
 def _request_id(request: web.Request, random_bytes: RandomBytes) -> str:
     given = request.headers.get("X-Request-Id", "")
-    return given if _is_request_id(given) else encode_base64url(random_bytes(12))
+    return given if _is_opaque_id(given) else encode_base64url(random_bytes(12))
 
 
 async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["X-Request-Id"] = request.get(_REQUEST_ID, "")
+    given = request.headers.get("X-Request-Id", "")
+    response.headers["X-Request-Id"] = given if _is_echoed(given) else request.get(_REQUEST_ID, "")
     response.headers["Server"] = "securechat"
     for name, value in _FIXED_HEADERS:
         response.headers.setdefault(name, value)

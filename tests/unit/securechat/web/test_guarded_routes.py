@@ -31,6 +31,22 @@ async def test_an_allowed_call_is_answered_and_recorded_with_its_policies(world:
     assert event.org == "org-1"
 
 
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        ("0b1e4c6a-91f2-4b1e-8a53-0c5ad0a4c1de", True),
+        ("4bf92f3577b34da6a3ce929d0e0e4736", True),
+        ("Ana-M", False),
+    ],
+)
+async def test_only_an_opaque_request_id_is_recorded(world: World, given: str, recorded: bool) -> None:
+    await world.start(world.route(greet))
+    headers = {**await world.session(), "X-Request-Id": given}
+    response = await world.client.get("/v1/thing", headers=headers)
+    assert response.headers["X-Request-Id"] == given
+    assert (world.journal.events[-1].request_id == given) is recorded
+
+
 async def test_a_denied_call_is_a_403_that_names_the_rule_and_is_recorded(world: World) -> None:
     async def lee(request: web.Request, caller: Caller) -> Resource:
         return world.resources.account(world.accounts.accounts[user_id("lee")])
