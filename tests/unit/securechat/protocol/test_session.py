@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support.identities import make_person
-from support.talking import Pair, Party, acquainted, strangers, turns
+from support.talking import Party, acquainted, strangers, turns
 
 from securechat.errors import (
     CryptoError,
@@ -21,8 +21,8 @@ from securechat.errors import (
     WireError,
 )
 from securechat.protocol.choice import MAX_IDLE_MS, STRAYS_TO_HIGHER, STRAYS_TO_LOWER
-from securechat.protocol.records import MAX_ARCHIVED, encode_record
-from securechat.protocol.session import Opened, adopt, sender_identity
+from securechat.protocol.records import MAX_ARCHIVED
+from securechat.protocol.session import Opened, sender_identity
 from securechat.wire.content import pad
 from securechat.wire.messages import MAX_MESSAGE_BYTES, MessageKind, message_kind, parse_prekey_message
 from securechat.wire.prekeys import PreKeyBundle
@@ -312,35 +312,6 @@ def test_both_start_at_once_and_the_lower_id_wins() -> None:
         turns(pair, [True, False, False, True])
         assert not pair.first.record.current.pending
         assert not pair.second.record.current.pending
-
-
-def _starts_that_never_open(count: int) -> list[Pair]:
-    """Pairs whose first has an unanswered session that the second cannot open, its prekeys being gone."""
-    pairs = []
-    for number in range(count):
-        pair = strangers()
-        pair.first.random(number + 1)
-        pair.first.start(pair.second.bundle())
-        pair.second.pool = replace(pair.second.pool, one_time={}, kem_one_time={})
-        refused(pair.second, pair.first.send(b"lost"), (StalePreKeyError,))
-        pair.second.start(lasting_bundle(pair.first))
-        pairs.append(pair)
-    return pairs
-
-
-def test_a_start_that_the_peer_cannot_open_gives_way_to_the_peers_whatever_its_id() -> None:
-    for pair in _starts_that_never_open(12):
-        for _ in range(STRAYS_TO_HIGHER + 1):
-            pair.first.receive(pair.second.send(b"I cannot read you"))
-        assert pair.second.receive(pair.first.send(b"now?")) == b"now?"
-
-
-def test_it_gives_way_at_once_when_the_peer_says_that_it_made_the_session_anew() -> None:
-    for pair in _starts_that_never_open(12):
-        news = pair.second.send(b"made anew")
-        pair.first.receive(news)
-        pair.first.stored = encode_record(adopt(pair.first.record, news))
-        turns(pair, [True, False, True])
 
 
 @pytest.mark.parametrize("first_seed", [0, 250, 500, 750])
