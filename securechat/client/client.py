@@ -151,9 +151,13 @@ class Client:
             user_id(user), text, idempotency_key=idempotency_key, reply_to=reply_to
         )
 
-    async def accept_identity(self, user: str) -> None:
-        """Trust the account key that ``user`` has now; what was held back is opened and sent."""
-        await self._engine.accept_identity(user_id(user))
+    async def accept_identity(self, user: str, safety_number: str) -> None:
+        """Trust the account key that ``user`` has now; what was held back is opened and sent.
+
+        ``safety_number``: the one of ``Conversation.safety_number`` that the two people compared. Raises
+        IdentityChangedError if another identity waits by now; compare again then.
+        """
+        await self._engine.accept_identity(user_id(user), safety_number)
 
     def events(self) -> AsyncIterator[Event]:
         """Return an iterator over all events not acknowledged yet, then over new ones, in order.

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from typing import Final
 
-from securechat.client.peers import stored_devices
+from securechat.client.peers import shown_key, stored_devices
 from securechat.client.ports import Storage, Transaction
 from securechat.client.records import MessageState, PeerRecord
 from securechat.client.sending import Sender
 from securechat.client.waiters import Waiters
-from securechat.crypto.keys import VerifyKey
 from securechat.errors import ClientClosedError, SendFailedError
 from securechat.ids import DeviceId, MessageId, ProtocolAddress, UserId
 from securechat.protocol.fingerprint import safety_number
 from securechat.protocol.pqxdh import LocalDevice
-from securechat.wire.devices import parse_signed_device_list
 
 _UNKNOWN_MESSAGE: Final = "forgotten"  # finished so long ago that its fate is not kept any more
 
@@ -96,10 +94,7 @@ class Conversation:
 
         If another identity waits, the number is that identity's: the one to compare before accepting it.
         """
-        key = VerifyKey(self._peer.account)
-        if self._peer.waiting_list is not None:
-            key = parse_signed_device_list(self._peer.waiting_list).value.account
-        return safety_number(self._own.address.user, self._own.account, self.user, key)
+        return safety_number(self._own.address.user, self._own.account, self.user, shown_key(self._peer))
 
     def readers(self) -> tuple[Reader, ...]:
         """Return every device that can read this conversation: the other side's, and this one."""

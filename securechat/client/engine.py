@@ -158,9 +158,9 @@ class Engine:
         )
         return Sent(message_id, self._storage, self._waiters)
 
-    async def accept_identity(self, user: UserId) -> None:
+    async def accept_identity(self, user: UserId, number: str) -> None:
         """Pin the identity that waits, open what was held back, send what is queued."""
-        await self._receiver.accept_identity(user)
+        await self._receiver.accept_identity(user, number)
         self.board.stored()
         self._chores.wake()
 

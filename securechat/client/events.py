@@ -70,7 +70,7 @@ class SendFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class IdentityChanged(Event):
-    """``user`` has another account key. Nothing is sent until ``Client.accept_identity(user)``."""
+    """``user`` has another account key. Nothing is sent until ``Client.accept_identity``."""
 
     user: UserId
 

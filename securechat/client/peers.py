@@ -18,7 +18,7 @@ from securechat.errors import IdentityChangedError, ServerError, TransportError
 from securechat.ids import ProtocolAddress, UserId
 from securechat.protocol.devices import verified_devices
 from securechat.protocol.pqxdh import PeerDevice
-from securechat.wire.devices import parse_signed_device_list
+from securechat.wire.devices import SignedDeviceList, check_later, parse_signed_device_list
 
 
 class Pinned(Enum):
@@ -87,8 +87,8 @@ class PeerBook:
 def store_list(tx: Transaction, user: UserId, raw: bytes, now_ms: int) -> tuple[PeerRecord, Pinned]:
     """Check ``raw`` against what is pinned for ``user`` and store it.
 
-    A first list pins its account key. A list under another key is stored as waiting, with an event the first
-    time. Raises WireError, InvalidSignatureError, DeviceListError (rollback, fork, another user's list).
+    A first list pins its account key. A list under another key is stored as waiting, with an event for each
+    such key. Raises WireError, InvalidSignatureError, DeviceListError (rollback, fork, another user's list).
     """
     signed = parse_signed_device_list(raw)
     old = tx.peers.load(user)
@@ -101,11 +101,18 @@ def store_list(tx: Transaction, user: UserId, raw: bytes, now_ms: int) -> tuple[
     try:
         verified_devices(signed, user=user, pinned_account=VerifyKey(old.account), last_seen=last_seen)
     except IdentityChangedError:
-        return _store_waiting(tx, old, raw), Pinned.CHANGED
+        return _store_waiting(tx, old, signed, raw), Pinned.CHANGED
     peer = PeerRecord(user, old.account, raw, now_ms)
     tx.peers.save(peer)
     _drop_removed(tx, old, peer)
     return peer, Pinned.SAME
+
+
+def shown_key(peer: PeerRecord) -> VerifyKey:
+    """Return the account key that people compare: that of the identity that waits, if one waits."""
+    if peer.waiting_list is None:
+        return VerifyKey(peer.account)
+    return parse_signed_device_list(peer.waiting_list).value.account
 
 
 def accept_waiting(tx: Transaction, user: UserId, now_ms: int) -> PeerRecord | None:
@@ -143,11 +150,14 @@ def find_device(peer: PeerRecord | None, address: ProtocolAddress) -> PeerDevice
     return next((device for device in stored_devices(peer) if device.address == address), None)
 
 
-def _store_waiting(tx: Transaction, old: PeerRecord, raw: bytes) -> PeerRecord:
+def _store_waiting(tx: Transaction, old: PeerRecord, signed: SignedDeviceList, raw: bytes) -> PeerRecord:
     if old.waiting_list == raw:
         return old
-    if old.waiting_list is None:
+    waiting = None if old.waiting_list is None else parse_signed_device_list(old.waiting_list)
+    if waiting is None or waiting.value.account != signed.value.account:
         tx.inbox.add(EventRecord(EventKind.IDENTITY_CHANGED, user=old.user))
+    elif waiting.body != signed.body:
+        check_later(waiting, signed)
     peer = replace(old, waiting_list=raw)
     tx.peers.save(peer)
     return peer

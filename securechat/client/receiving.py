@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from securechat.client.config import ClientConfig
-from securechat.client.peers import PeerBook, accept_waiting, find_device
+from securechat.client.peers import PeerBook, accept_waiting, find_device, shown_key
 from securechat.client.ports import Storage, Transaction
 from securechat.client.prekey_rows import load_pool_for, pool_without_keys, save_pool_change
 from securechat.client.records import Cursor, EventKind, EventRecord, HeldEnvelope, PeerRecord
@@ -17,6 +17,7 @@ from securechat.client.sealing import Sealer
 from securechat.errors import (
     CryptoError,
     DeviceListError,
+    IdentityChangedError,
     InvalidSignatureError,
     NoSessionError,
     ServerError,
@@ -24,6 +25,7 @@ from securechat.errors import (
     WireError,
 )
 from securechat.ids import DeviceId, MessageId, ProtocolAddress, UserId
+from securechat.protocol.fingerprint import safety_number
 from securechat.protocol.pqxdh import PeerDevice
 from securechat.protocol.prekeys import PreKeyPool
 from securechat.protocol.records import encode_record, parse_record
@@ -113,9 +115,13 @@ class Receiver:
         self.sealer.fault("receive.stored")
         return refresh_due
 
-    async def accept_identity(self, user: UserId) -> None:
-        """Pin the identity that waits for ``user`` and open what was held back under it, in order."""
-        await self.storage.write(lambda tx: self._accept_identity(tx, user))
+    async def accept_identity(self, user: UserId, number: str) -> None:
+        """Pin the identity that waits for ``user`` and open what was held back under it, in order.
+
+        ``number`` is its safety number as it was compared. Raises IdentityChangedError for another one: the
+        server may have put a further identity in its place meanwhile.
+        """
+        await self.storage.write(lambda tx: self._accept_identity(tx, user, number))
 
     async def _fetch_verdict(self, user: UserId) -> str:
         """Fetch the list; returns the reason that holds if the sender is still not on it."""
@@ -217,7 +223,12 @@ class Receiver:
         tx.peers.save_device(replace(counters, refresh_due=True))
         batch.refresh_due = True
 
-    def _accept_identity(self, tx: Transaction, user: UserId) -> None:
+    def _accept_identity(self, tx: Transaction, user: UserId, number: str) -> None:
+        peer, own = tx.peers.load(user), self.sealer.own
+        if peer is not None and peer.waiting_list is not None:
+            waiting = safety_number(own.address.user, own.account, user, shown_key(peer))
+            if waiting.split() != number.split():
+                raise IdentityChangedError("the identity that waits is not the one that was compared")
         accept_waiting(tx, user, self.sealer.clock.now_ms())
         for held in tx.peers.held(user):
             envelope = Envelope(0, held.sender, held.message_id, held.accepted_ms, held.body)

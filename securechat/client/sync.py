@@ -95,9 +95,9 @@ class SyncClient:
         sent = self._client.send(user, text, idempotency_key=idempotency_key, reply_to=reply_to)
         return SyncSent(self._runner.run(sent), self._runner)
 
-    def accept_identity(self, user: str) -> None:
+    def accept_identity(self, user: str, safety_number: str) -> None:
         """Trust the account key that ``user`` has now."""
-        self._runner.run(self._client.accept_identity(user))
+        self._runner.run(self._client.accept_identity(user, safety_number))
 
     def connect(self) -> None:
         """Connect again after ``disconnect``."""

@@ -20,7 +20,7 @@ from securechat.client.config import HOUR_MS
 from securechat.client.ports import Transaction
 from securechat.client.records import Cursor
 from securechat.errors import DeviceListError, IdentityChangedError
-from securechat.ids import ProtocolAddress, UserId
+from securechat.ids import DeviceId, ProtocolAddress, UserId
 from securechat.protocol.devices import create_account, verified_devices
 from securechat.protocol.prekey_rows import parse_secret
 from securechat.protocol.records import encode_record, parse_record
@@ -242,13 +242,41 @@ async def test_a_new_identity_blocks_sending_until_it_is_accepted(server: FakeSe
             assert conversation.identity_waits
             assert conversation.safety_number() != before
             assert conversation.safety_number() == (await new_lee.direct("ana")).safety_number()
-            await ana.accept_identity("lee")
+            await ana.accept_identity("lee", conversation.safety_number())
             message = await next_of(events, Message)
             assert message.text == "it is me, on a new phone"
             await message.ack()
             assert not (await ana.direct("lee")).identity_waits
             await ana.send("lee", "welcome back")
             assert await texts(new_lee.events(), 1) == ["welcome back"]
+
+
+async def test_a_server_that_swaps_the_identity_after_the_comparison_gains_nothing(
+    server: FakeServer,
+) -> None:
+    clock = server.clock
+    assert isinstance(clock, HandClock)
+    async with open_client(server, "ana") as ana, open_client(server, "lee") as lee:
+        await talked(ana, lee)
+        device = server.address_of("lee").device
+        new_phone, servers_own = (
+            create_account(UserId("lee"), device, clock(), RepeatableRandom(seed))[2]
+            for seed in ("new phone", "server")
+        )
+        events = ana.events()
+        server.lists[UserId("lee")] = new_phone
+        clock.advance(2 * HOUR_MS / 1_000)
+        compared = (await ana.direct("lee")).safety_number()
+        await (await next_of(events, IdentityChanged)).ack()
+        server.lists[UserId("lee")] = servers_own
+        stray = ProtocolAddress(UserId("lee"), DeviceId(99))  # makes the client fetch the list
+        server.deliver(stray, server.address_of("ana"), b"s" * 16, b"\x01\x01" + bytes(200))
+        assert (await next_of(events, IdentityChanged)).user == "lee"
+        with pytest.raises(IdentityChangedError):
+            await ana.accept_identity("lee", compared)
+        conversation = await ana.direct("lee")
+        assert conversation.identity_waits
+        assert conversation.safety_number() != compared
 
 
 async def test_held_messages_come_in_order_and_are_bounded(server: FakeServer) -> None:
@@ -261,7 +289,7 @@ async def test_held_messages_come_in_order_and_are_bounded(server: FakeServer) -
                 await (await new_lee.send("ana", str(number))).accepted()
             events = ana.events()
             await (await next_of(events, IdentityChanged)).ack()
-            await ana.accept_identity("lee")
+            await ana.accept_identity("lee", (await ana.direct("lee")).safety_number())
             assert await texts(events, 7) == list("0123456")
 
 
