@@ -144,7 +144,10 @@ class Relay:
             self._tasks.append(asyncio.create_task(self._repeat(seconds, act)))
 
     async def stop(self) -> None:
-        """Close every connection and wait for what was taken to be settled."""
+        """Close every connection and wait for what was taken to be settled. May be called twice.
+
+        Belongs into the application's ``on_shutdown``: the server waits for open connections otherwise.
+        """
         self._services.connections.close_all()
         for task in self._tasks:
             task.cancel()

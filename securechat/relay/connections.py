@@ -61,6 +61,14 @@ class Receiver(Protocol):
         ...
 
 
+class Closable(Protocol):
+    """A socket, logged in or not."""
+
+    def close(self, code: CloseCode) -> None:
+        """End the connection."""
+        ...
+
+
 class Connections:
     """The connections of this node, by mailbox; senders by their own number."""
 
@@ -69,10 +77,22 @@ class Connections:
         self._bus = bus
         self._receivers: dict[int, Receiver] = {}
         self._senders: dict[int, Sender] = {}
+        self._sockets: set[Closable] = set()
         self._next = 0
+        self._stopping = False
 
     def __len__(self) -> int:
         return len(self._receivers)
+
+    def enter(self, socket: Closable) -> None:
+        """Know of a socket from its first moment, so that it can be told when the server stops."""
+        self._sockets.add(socket)
+        if self._stopping:
+            socket.close(CloseCode.GOING_AWAY)
+
+    def exit(self, socket: Closable) -> None:
+        """Forget a socket."""
+        self._sockets.discard(socket)
 
     def add_sender(self, sender: Sender) -> int:
         """Return the number under which ``sender`` gets its outcomes."""
@@ -140,9 +160,12 @@ class Connections:
                 receiver.close(CloseCode.DENIED)
 
     def close_all(self) -> None:
-        """Tell every device that the server stops."""
+        """Tell everybody that the server stops, also whoever comes from now on."""
+        self._stopping = True
         for receiver in list(self._receivers.values()):
             receiver.close(CloseCode.GOING_AWAY)
+        for socket in list(self._sockets):
+            socket.close(CloseCode.GOING_AWAY)
 
     def tick(self, now_ms: int) -> None:
         """Look after every connection."""

@@ -33,6 +33,15 @@ class ConnectHandler:
         """Serve one device until its connection ends."""
         services = self._services
         socket = await open_socket(incoming.request, services.codec, services.limits)
+        services.connections.enter(socket)
+        try:
+            await self._run(socket, incoming)
+        finally:
+            services.connections.exit(socket)
+        return socket.response
+
+    async def _run(self, socket: Socket, incoming: Incoming) -> None:
+        services = self._services
         try:
             async with asyncio.timeout(services.limits.login_s):
                 caller, address = await self._log_in(socket, incoming)
@@ -48,7 +57,6 @@ class ConnectHandler:
         else:
             await self._serve(socket, caller, mailbox, before, acks)
         await socket.finish()
-        return socket.response
 
     async def _log_in(self, socket: Socket, incoming: Incoming) -> tuple[Caller, ProtocolAddress]:
         """Return who answered the challenge. Raises AuthenticationError, on record."""
@@ -87,10 +95,18 @@ class ConnectHandler:
             services.bus.publish(before, [Wakeup(mailbox.id, mailbox.last_seq, mailbox.fence)])
         socket.send(Ready(mailbox.epoch, mailbox.acked_seq, caller.expires_ms, services.clock()))
         try:
+            await self._check_again(connection, caller)
             await connection.run()
         finally:
             services.connections.remove(mailbox.id, connection)
             await self._part(connection, mailbox)
+
+    async def _check_again(self, connection: Connection, caller: Caller) -> None:
+        """End a connection whose permission was withdrawn before it was known here."""
+        try:
+            await self._services.permits.own_mailbox(caller, connection.address, Action.MESSAGE_RECEIVE)
+        except (SecureChatError, AuditError) as error:
+            connection.close(_close_code(error))
 
     async def _part(self, connection: Connection, mailbox: Mailbox) -> None:
         await connection.leave()
@@ -104,23 +120,22 @@ class ConnectHandler:
 
 def _refuse(socket: Socket, error: Exception) -> None:
     """Close a connection that did not come about; the Error frame names the reason where one may be told."""
+    if isinstance(error, SecureChatError | AuditError) and not isinstance(error, ProtocolViolationError):
+        code = _close_code(error)
+        retryable = code in (CloseCode.FLOOD, CloseCode.STORAGE_FAILURE)
+        socket.send(Error(error.code, None, retryable, 0))
+    socket.close(_close_code(error))
+
+
+def _close_code(error: Exception) -> CloseCode:
     match error:
         case ProtocolViolationError():
-            socket.close(error.close_code)
-            return
-        case AuthenticationError():
-            code = CloseCode.UNAUTHENTICATED
+            return error.close_code
+        case AuthenticationError() | TimeoutError():
+            return CloseCode.UNAUTHENTICATED
         case AccessDeniedError():
-            code = CloseCode.DENIED
-        case TimeoutError():
-            socket.close(CloseCode.UNAUTHENTICATED)
-            return
+            return CloseCode.DENIED
         case OverloadedError():
-            code = CloseCode.FLOOD
+            return CloseCode.FLOOD
         case _:
-            code = CloseCode.STORAGE_FAILURE
-    retryable = code in (CloseCode.FLOOD, CloseCode.STORAGE_FAILURE)
-    socket.send(
-        Error(error.code if isinstance(error, SecureChatError) else "unavailable", None, retryable, 0)
-    )
-    socket.close(code)
+            return CloseCode.STORAGE_FAILURE

@@ -17,6 +17,8 @@ CREATE_MAILBOX: Final = (
     'INSERT INTO mailbox ("user", device, epoch, last_seq, acked_seq, bytes_in, bytes_out, fence) '
     "VALUES (?, ?, ?, 0, 0, 0, 0, 0)"
 )
+MAILBOXES: Final = "SELECT id FROM mailbox"
+SAVE_EPOCH: Final = "UPDATE mailbox SET epoch = ? WHERE id = ?"
 SAVE_LAST: Final = "UPDATE mailbox SET last_seq = ?, bytes_in = ? WHERE id = ?"
 SAVE_ACKED: Final = "UPDATE mailbox SET acked_seq = ?, bytes_out = ? WHERE id = ?"
 TAKE_PRESENCE: Final = "UPDATE mailbox SET fence = ?, node = ? WHERE id = ?"

@@ -73,6 +73,15 @@ class MailboxStore:
         """Note at its start that ``node`` holds no connection."""
         tx.cursor.execute(sql.CLEAR_PRESENCE, (node,))
 
+    def renew_epochs(self, tx: Tx) -> None:
+        """Give every mailbox a new epoch, after the database was restored from a backup.
+
+        Devices then start from an empty cursor and do not take the numbers that are given out again for old.
+        """
+        tx.cursor.execute(sql.MAILBOXES)
+        renewed = [(self._random_bytes(EPOCH_BYTES), row[0]) for row in tx.cursor.fetchall()]
+        tx.cursor.executemany(sql.SAVE_EPOCH, renewed)
+
     def release(self, tx: Tx, ack: Ack, now_ms: int) -> int:
         """Remove what ``ack`` names; return how many messages that were.
 

@@ -304,6 +304,18 @@ async def test_a_clock_that_steps_back_expires_nothing_early(bench: Bench) -> No
     assert [each.seq for each in await bench.page()] == [1, 2]
 
 
+async def test_after_a_restore_every_mailbox_has_a_new_epoch_and_keeps_what_waits(bench: Bench) -> None:
+    await bench.send(1, 2)
+    before = await bench.box(LEE)
+    await bench.ack(1)
+    await bench.write(bench.store.renew_epochs)
+    after = await bench.box(LEE)
+    assert len({before.epoch, after.epoch, (await bench.box(PAT)).epoch}) == 3
+    with pytest.raises(StaleEpochError):
+        await bench.ack(2, epoch=before.epoch)
+    assert [each.seq for each in await bench.page()] == [2]
+
+
 async def test_the_migrations_give_exactly_the_tables(bench: Bench, tmp_path: Path) -> None:
     other = open_database(f"sqlite:///{tmp_path / 'other.db'}", before_commit=seal_nothing)
     metadata.create_all(other.engine)

@@ -119,6 +119,20 @@ async def test_whoever_does_not_answer_the_challenge_is_shut_out(start: Start) -
     await silent.close()
 
 
+async def test_a_stopping_server_does_not_wait_for_whoever_has_not_logged_in(start: Start) -> None:
+    server = await start(RelayLimits())
+    silent = peer(server, PAT)
+    await silent.open()
+    await silent.receive()
+    await server.relay.stop()
+    assert await silent.closed() == 1001
+    late = peer(server, PAT)
+    await late.open()
+    assert await late.closed() == 1001
+    await silent.close()
+    await late.close()
+
+
 async def test_a_first_frame_that_is_no_log_in_is_refused(start: Start) -> None:
     hasty = peer(await start(RelayLimits()), PAT)
     await hasty.open()
