@@ -5,7 +5,7 @@ Read from top to bottom: settings in, a running application out. Nothing here de
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,7 @@ async def open_server(settings: ServerSettings, data: DataFolder, fault: FaultHo
         await relay.start()
         try:
             app = build_app(_routes(shell, relay), _services(shell))
+            app.on_shutdown.append(_closing(relay))
             yield Server(app, signer.key.encode(), decisions.policy_set)
         finally:
             await relay.stop()
@@ -146,6 +147,14 @@ def _relay(settings: ServerSettings, shell: _Shell, fault: FaultHook) -> Relay:
     )
     shell.accounts.listen(relay)
     return relay
+
+
+def _closing(relay: Relay) -> Callable[[web.Application], Awaitable[None]]:
+    async def close(app: web.Application) -> None:
+        """Close the connections at once: the server would wait for them to end by themselves."""
+        await relay.stop()
+
+    return close
 
 
 def _routes(shell: _Shell, relay: Relay) -> tuple[AnyRoute, ...]:
