@@ -21,6 +21,9 @@ class AccountRecord:
     device_list: bytes
     enrolled: bool
 
+    def __repr__(self) -> str:
+        return "AccountRecord(**)"
+
 
 @dataclass(frozen=True, slots=True)
 class PeerRecord:
@@ -74,6 +77,9 @@ class OutgoingMessage:
     state: MessageState
     code: str
     created_ms: int
+
+    def __repr__(self) -> str:
+        return f"OutgoingMessage({self.state.name})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,12 +69,14 @@ class FakeServer:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.online = True
+        self.directory_online = True
         self.lists: dict[UserId, SignedDeviceList] = {}
         self.stocks: dict[ProtocolAddress, PreKeyStock] = {}
         self.mailboxes: dict[ProtocolAddress, Mailbox] = {}
         self.refusals: deque[Error] = deque()  # each refuses one send; its message id is filled in
         self.accepted: list[tuple[ProtocolAddress, ProtocolAddress, bytes]] = []
         self.gone: set[ProtocolAddress] = set()  # devices that are refused as unknown
+        self.links: dict[UserId, FakeLink] = {}  # the newest link of each user
         self.claims = 0
         self.list_requests = 0
 
@@ -93,7 +95,9 @@ class FakeServer:
 
     def link(self, own: ProtocolAddress) -> "FakeLink":
         """The link of ``own``."""
-        return FakeLink(self, own)
+        link = FakeLink(self, own)
+        self.links[own.user] = link
+        return link
 
     def drop_connections(self) -> None:
         """Cut every connection."""
@@ -124,6 +128,12 @@ class FakeServer:
         if not self.online:
             raise TransportError("the server cannot be reached")
 
+    def check_directory(self) -> None:
+        """Raise as an unreachable key server, which may be another one."""
+        self.check_online()
+        if not self.directory_online:
+            raise TransportError("the key server cannot be reached")
+
 
 class FakeDirectory:
     """The KeyDirectory port."""
@@ -133,7 +143,7 @@ class FakeDirectory:
         self._own = own
 
     async def enroll(self, address: ProtocolAddress, signing: SigningKeyPair, device_list: bytes) -> None:
-        self._server.check_online()
+        self._server.check_directory()
         signed = parse_signed_device_list(device_list)
         check_device_list(signed)
         held = self._server.lists.get(address.user)
@@ -143,7 +153,7 @@ class FakeDirectory:
         self._server.lists[address.user] = signed
 
     async def device_list(self, user: UserId) -> bytes:
-        self._server.check_online()
+        self._server.check_directory()
         self._server.list_requests += 1
         await asyncio.sleep(0)
         if user not in self._server.lists:
@@ -151,7 +161,7 @@ class FakeDirectory:
         return self._server.lists[user].encode()
 
     async def upload_prekeys(self, upload: bytes) -> PreKeyCounts:
-        self._server.check_online()
+        self._server.check_directory()
         value = parse_upload(upload)
         devices = self._server.lists[self._own.user].value.devices
         signing = next(record.signing for record in devices if record.device == self._own.device)
@@ -167,7 +177,7 @@ class FakeDirectory:
         return await self.prekey_counts()
 
     async def prekey_counts(self) -> PreKeyCounts:
-        self._server.check_online()
+        self._server.check_directory()
         stock = self._server.stocks.get(self._own)
         return (
             PreKeyCounts(0, 0)
@@ -176,7 +186,7 @@ class FakeDirectory:
         )
 
     async def claim_bundle(self, address: ProtocolAddress, idempotency_key: str) -> ClaimedBundle:
-        self._server.check_online()
+        self._server.check_directory()
         self._server.claims += 1
         stock = self._server.stocks.get(address)
         if stock is None:
