@@ -64,10 +64,15 @@ async def test_a_sender_with_a_full_disk_is_told_and_goes_on(server: FakeServer,
         await ana.disconnect()
         await disk.limit(0)
         stored = 0
-        with pytest.raises(StoreFullError):
+
+        async def fill_up() -> None:
+            nonlocal stored
             while stored < 50:
                 await ana.send("lee", f"{stored:02}" * LONG, idempotency_key=str(stored))
                 stored += 1
+
+        with pytest.raises(StoreFullError):
+            await fill_up()
         await disk.limit(1_000)
         await ana.connect()
         await ana.send("lee", f"{stored:02}" * LONG, idempotency_key=str(stored))
