@@ -1,7 +1,7 @@
 """What a client does beside messages: prekeys, queued messages, sessions to be made anew, tidying up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from securechat.client.clock import CorrectedClock
@@ -139,9 +139,12 @@ class Chores:
     async def _tidy(self) -> None:
         now_ms = self._clock.now_ms()
         config = self._config
-        expired = await self._storage.write(lambda tx: expire_unsent(tx, now_ms - config.expire_unsent_ms))
-        for message_id, fate in expired:
-            self._sender.settle(message_id, fate, EXPIRED)
+
+        def tell(expired: Sequence[tuple[MessageId, MessageState]]) -> None:
+            for message_id, fate in expired:
+                self._sender.settle(message_id, fate, EXPIRED)
+
+        await self._storage.write(lambda tx: expire_unsent(tx, now_ms - config.expire_unsent_ms), tell)
         await self._storage.write(lambda tx: tx.outbox.forget_finished(now_ms - config.keep_finished_ms))
         await self._storage.write(lambda tx: tx.account.forget_taken(now_ms - config.keep_taken_ms))
 

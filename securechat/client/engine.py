@@ -74,7 +74,7 @@ class Engine:
             wake_chores=lambda: self._chores.wake(),
             announce=self.board.stored,
         )
-        self._receiver = Receiver(storage, self._peers, sealer, config)
+        self._receiver = Receiver(storage, self._peers, sealer, config, self._taken_in)
         self._upkeep = PreKeyUpkeep(
             storage, transports.directory, local, clock=clock, random_bytes=random_bytes
         )
@@ -189,7 +189,7 @@ class Engine:
         self.is_connected = False
         self.board.no_longer_caught_up()
 
-    def taken_in(self, refresh_due: bool) -> None:
+    def _taken_in(self, refresh_due: bool) -> None:
         """Something was stored that the application may want to know."""
         self.board.stored()
         if refresh_due:

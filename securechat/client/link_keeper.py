@@ -35,7 +35,6 @@ class LinkListener(Protocol):
     async def connected(self, ready: LinkReady) -> None: ...
     async def caught_up(self) -> None: ...
     def disconnected(self) -> None: ...
-    def taken_in(self, refresh_due: bool) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -175,8 +174,7 @@ class LinkKeeper:
         if not frames:
             return
         epoch = state.connection.ready.epoch
-        refresh_due = await self._receiver.take_in(epoch, [envelope_of(frame) for frame in frames])
-        self._listener.taken_in(refresh_due)
+        await self._receiver.take_in(epoch, [envelope_of(frame) for frame in frames])
         last = max(frame.seq for frame in frames)
         if last:
             await state.connection.send([Ack(epoch, last)])

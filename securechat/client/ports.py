@@ -130,9 +130,12 @@ class Storage(Protocol):
 
     ``write`` returns after the commit is on the disk; an exception of ``work`` undoes that work alone and is
     raised to its caller. Works run one after another, in the order of the calls. Raises StoreError.
+
+    ``then`` gets the result in the event loop as soon as it is committed, even if the caller was cancelled
+    meanwhile: whoever waits for what was stored must hear of it.
     """
 
-    async def write(self, work: Callable[[Transaction], T]) -> T: ...
+    async def write(self, work: Callable[[Transaction], T], then: Callable[[T], None] | None = None) -> T: ...
     async def read(self, work: Callable[[Transaction], T]) -> T: ...
     async def close(self) -> None: ...
 

@@ -4,7 +4,7 @@ INVARIANT: the opened text, the new session state, the prekeys used up and the m
 and only then is the relay told. A message that does not open becomes an event, it never vanishes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -36,6 +36,7 @@ from securechat.wire.messages import MessageKind, PreKeyMessage, message_kind, p
 
 UNKNOWN_DEVICE = "unknown_device"  # the sender's account does not list this device with these keys
 IDENTITY_CHANGED = "identity_changed"
+WRONG_MESSAGE_ID = "wrong_message_id"  # the relay shows another id than the sender gave the message
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +92,30 @@ class Receiver:
     peers: PeerBook
     sealer: Sealer
     config: ClientConfig
+    taken_in: Callable[[bool], None]  # something was stored; True: sessions must be made anew
     handshakes: int = 0
     no_prekeys: PreKeyPool = field(default_factory=pool_without_keys)
 
-    async def take_in(self, epoch: bytes, envelopes: Sequence[Envelope]) -> bool:
-        """Store what ``envelopes`` hold. Returns whether sessions must be made anew.
+    def _announce(self, progress: Progress) -> None:
+        self.handshakes += progress.handshakes
+        self.taken_in(progress.refresh_due)
+
+    async def take_in(self, epoch: bytes, envelopes: Sequence[Envelope]) -> None:
+        """Store what ``envelopes`` hold, and tell ``taken_in`` after each commit.
 
         Raises TransportError if a device list is needed and cannot be had now, StoreError; what was taken in
         before that stays, the rest comes again from the mailbox.
         """
         self.sealer.fault("receive.arrived")
-        refresh_due = False
         verdict: str | None = None
         done = 0
         while done < len(envelopes):
             rest = envelopes[done:]
             work = partial(self._take_batch, epoch=epoch, envelopes=rest, verdict=verdict)
-            progress = await self.storage.write(work)
+            progress = await self.storage.write(work, self._announce)
             done += progress.done
-            self.handshakes += progress.handshakes
-            refresh_due = refresh_due or progress.refresh_due
             verdict = None if progress.needs is None else await self._fetch_verdict(progress.needs)
         self.sealer.fault("receive.stored")
-        return refresh_due
 
     async def accept_identity(self, user: UserId, number: str) -> None:
         """Pin the identity that waits for ``user`` and open what was held back under it, in order.
@@ -285,6 +287,8 @@ def _unattributable(user: UserId, verdict: str | None) -> Exception:
 def _add_content(tx: Transaction, envelope: Envelope, content: Content | UnknownContent | None) -> None:
     if content is None:
         _add_failure(tx, envelope, WireError.code)
+    elif content.message_id != envelope.message_id:
+        _add_failure(tx, envelope, WRONG_MESSAGE_ID)
     elif isinstance(content, UnknownContent):
         tx.inbox.add(
             EventRecord(

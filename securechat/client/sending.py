@@ -106,12 +106,15 @@ class Sender:
             code="",
             created_ms=self._sealer.clock.now_ms(),
         )
-        done = await self._storage.write(lambda tx: self._enqueue(tx, message))
+        done = await self._storage.write(lambda tx: self._enqueue(tx, message), self._stored)
         if done.needs_keys:
             await self._provide_keys_for(done.message_id, user)
         self._sealer.fault("send.stored")
-        self._wake_outbox()
         return done.message_id
+
+    def _stored(self, _: object) -> None:
+        """The outbox may have grown, also for a caller who gave up waiting."""
+        self._wake_outbox()
 
     async def seal_queued(self, user: UserId) -> None:
         """Fetch what is missing and seal all that is queued for ``user``. Raises as ``send_text``."""
@@ -127,16 +130,18 @@ class Sender:
                     if error.retryable:
                         raise
                     refusal = error
-            sealed = await self._storage.write(lambda tx: self._seal_known(tx, user))
+            sealed = await self._storage.write(lambda tx: self._seal_known(tx, user), self._stored)
             if not sealed:
                 raise refusal or SendFailedError(NO_DEVICE)
-        self._wake_outbox()
 
     async def fail_queued(self, user: UserId, code: str) -> None:
         """End all that is queued for ``user``, with an event for each message."""
-        failed = await self._storage.write(lambda tx: _fail_queued(tx, user, code))
-        for message_id in failed:
-            self.settle(message_id, MessageState.FAILED, code)
+
+        def tell(failed: Sequence[MessageId]) -> None:
+            for message_id in failed:
+                self.settle(message_id, MessageState.FAILED, code)
+
+        await self._storage.write(lambda tx: _fail_queued(tx, user, code), tell)
 
     async def refresh_session(self, address: ProtocolAddress) -> None:
         """Make the session with one device anew and tell that device. Raises as ``start_session``."""
@@ -164,15 +169,19 @@ class Sender:
 
     async def confirm(self, accepted: Sequence[OutboxEnvelope]) -> None:
         """Strike accepted envelopes from the outbox. Raises StoreError."""
-        finished = await self._storage.write(lambda tx: _confirm(tx, accepted))
+        await self._storage.write(lambda tx: _confirm(tx, accepted), self._tell_accepted)
+
+    def _tell_accepted(self, finished: Sequence[MessageId]) -> None:
         self._sealer.fault("send.confirmed")
         for message_id in finished:
             self._waiters.settle(message_id)
 
     async def refuse(self, envelope: OutboxEnvelope, code: str) -> None:
         """Strike an envelope that the server will never take; the message fails if no device took it."""
-        fate = await self._storage.write(lambda tx: refuse_envelope(tx, envelope, code))
-        self.settle(envelope.message_id, fate, code)
+        await self._storage.write(
+            lambda tx: refuse_envelope(tx, envelope, code),
+            lambda fate: self.settle(envelope.message_id, fate, code),
+        )
 
     def settle(self, message_id: MessageId, fate: MessageState, code: str) -> None:
         """Tell who waits for the message, if its fate is sealed."""
@@ -207,6 +216,9 @@ class Sender:
         """Seal the new message if the server lets us, leave it queued if it cannot be reached."""
         try:
             await self.seal_queued(user)
+        except asyncio.CancelledError:
+            self._wake_chores()  # the message stands: whoever gave up waiting has sent it all the same
+            raise
         except ServerError as error:
             if error.retryable:
                 self._wake_chores()
@@ -224,9 +236,12 @@ class Sender:
 
     async def _give_up(self, message_id: MessageId, code: str) -> None:
         """Fail one message whose sender is told by an exception, so without an event."""
-        await self._storage.write(lambda tx: _fail_if_queued(tx, message_id, code))
-        self._announce()
-        self._waiters.settle(message_id, SendFailedError(code))
+
+        def tell(_: object) -> None:
+            self._announce()
+            self._waiters.settle(message_id, SendFailedError(code))
+
+        await self._storage.write(lambda tx: _fail_if_queued(tx, message_id, code), tell)
 
     def _seal_known(self, tx: Transaction, user: UserId) -> bool:
         peer = tx.peers.load(user)

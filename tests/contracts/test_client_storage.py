@@ -232,3 +232,29 @@ async def test_events_are_read_in_order_until_they_are_removed(store: Storage) -
     await store.write(lambda tx: tx.inbox.remove(events[0].position))
     assert await store.read(lambda tx: tx.inbox.after(0, 10)) == events[1:]
     assert await store.read(lambda tx: tx.inbox.after(events[1].position, 10)) == ()
+
+
+async def test_what_was_committed_is_told_even_if_the_caller_was_cancelled(store: Storage) -> None:
+    told: list[str] = []
+
+    def work(tx: Transaction) -> str:
+        tx.prekeys.set_next_id(7)
+        return "committed"
+
+    caller = asyncio.create_task(store.write(work, told.append))
+    await asyncio.sleep(0)
+    caller.cancel()
+    assert await store.read(lambda tx: tx.prekeys.next_id()) == 7
+    assert told == ["committed"]
+    assert caller.cancelled()
+
+
+async def test_what_failed_is_not_told_as_committed(store: Storage) -> None:
+    told: list[None] = []
+
+    def work(tx: Transaction) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.write(work, told.append)
+    assert told == []

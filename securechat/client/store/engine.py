@@ -35,16 +35,26 @@ class _Job(Generic[T]):
     work: Callable[[Transaction], T]
     writes: bool
     future: asyncio.Future[T]
+    then: Callable[[T], None] | None = None
     result: T | None = None
     error: BaseException | None = None
 
     def settle(self) -> None:
+        self._announce()
         if self.future.done():
             return  # its caller was cancelled; the work stands all the same
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.result)  # type: ignore[arg-type]  # T may itself be None
+
+    def _announce(self) -> None:
+        if self.then is None or self.error is not None:
+            return
+        try:
+            self.then(self.result)  # type: ignore[arg-type]  # T may itself be None
+        except BaseException as error:
+            self.error = error
 
 
 @dataclass(eq=False, slots=True)
@@ -74,9 +84,9 @@ class SqlStorage:
             await self.close()
             raise
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run ``work`` and return its result once it is committed."""
-        return await self._submit(work, writes=True)
+    async def write(self, work: Callable[[Transaction], T], then: Callable[[T], None] | None = None) -> T:
+        """Run ``work`` and return its result once it is committed; see Storage for ``then``."""
+        return await self._submit(work, writes=True, then=then)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` on committed data; it sees every write that was called before."""
@@ -92,11 +102,13 @@ class SqlStorage:
         await asyncio.shield(self._ended)
         self._thread.join()
 
-    async def _submit(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
+    async def _submit(
+        self, work: Callable[[Transaction], T], *, writes: bool, then: Callable[[T], None] | None = None
+    ) -> T:
         if self._closed or self._loop is None:
             raise StoreError("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, writes, future))  # type: ignore[arg-type]  # the queue forgets T
+        self._jobs.put(_Job(work, writes, future, then))  # type: ignore[arg-type]  # the queue forgets T
         return await future
 
     def _main(self, opened: "asyncio.Future[None]") -> None:
