@@ -101,7 +101,7 @@ class Sealer:
             raise LookupError("sealing needs a session")  # a bug: the callers have looked
         counters = tx.peers.device(address)
         now_ms = self.clock.now_ms()
-        content = Content(kind, counters.sent + 1, now_ms, reply_to, body)
+        content = Content(kind, message_id, counters.sent + 1, now_ms, reply_to, body)
         plaintext = pad(encode_content(content))
         record, sealed = encrypt(record, plaintext, now_ms=now_ms, random_bytes=self.random_bytes)
         tx.sessions.save(address, encode_record(record))

@@ -14,7 +14,7 @@ MAX_TEXT_BYTES: Final = 65_536
 SMALL_BUCKETS: Final = (128, 256, 512)  # bytes of padded content; above them multiples of 1,024
 BUCKET_STEP: Final = 1_024
 MAX_PADDED_BYTES: Final = 65 * BUCKET_STEP  # the bucket of the longest text
-_HEAD_BYTES: Final = 1 + 1 + 8 + 8 + 1
+_HEAD_BYTES: Final = 1 + 1 + MESSAGE_ID_BYTES + 8 + 8 + 1
 MAX_BODY_BYTES: Final = MAX_PADDED_BYTES - 1 - _HEAD_BYTES - MESSAGE_ID_BYTES  # of a kind we do not know
 _PAD_START: Final = b"\x80"
 
@@ -33,11 +33,13 @@ _KNOWN: Final = frozenset(int(kind) for kind in ContentKind)
 class Content:
     """One content of a known kind.
 
+    ``message_id`` is the one that the relay shows outside, which it could change or swap without this;
     ``counter`` counts from 1 for each pair of sending and receiving device, so that a gap shows; ``sent_ms``
     is the sender's clock; ``body`` is not shown by ``repr``.
     """
 
     kind: ContentKind
+    message_id: MessageId
     counter: int
     sent_ms: int
     reply_to: MessageId | None
@@ -54,6 +56,7 @@ class UnknownContent:
     """A content of a kind that this version does not know: shown as such, never an error."""
 
     kind: int
+    message_id: MessageId
     counter: int
     sent_ms: int
     reply_to: MessageId | None
@@ -63,8 +66,8 @@ class UnknownContent:
 def encode_content(content: Content | UnknownContent) -> bytes:
     """Return the bytes of ``content``, unpadded. Raises WireError for a body that its kind does not allow."""
     _check(content)
-    writer = Writer().u8(FORMAT_VERSION).u8(content.kind).u64(content.counter).u64(content.sent_ms)
-    writer.u8(content.reply_to is not None)
+    writer = Writer().u8(FORMAT_VERSION).u8(content.kind).fixed(content.message_id, MESSAGE_ID_BYTES)
+    writer.u64(content.counter).u64(content.sent_ms).u8(content.reply_to is not None)
     if content.reply_to is not None:
         writer.fixed(content.reply_to, MESSAGE_ID_BYTES)
     return writer.fixed(content.body, len(content.body)).done()
@@ -74,14 +77,15 @@ def parse_content(raw: bytes) -> Content | UnknownContent:
     """Return the content in unpadded bytes. Raises WireError."""
     reader = Reader(raw)
     reader.expect(FORMAT_VERSION, "the content version")
-    kind, counter, sent_ms = reader.u8(), reader.u64(), reader.u64()
+    kind, message_id = reader.u8(), MessageId(reader.fixed(MESSAGE_ID_BYTES))
+    counter, sent_ms = reader.u64(), reader.u64()
     reply_to = MessageId(reader.fixed(MESSAGE_ID_BYTES)) if read_flag(reader) else None
     body = reader.rest(MAX_BODY_BYTES)
     content: Content | UnknownContent
     if kind in _KNOWN:
-        content = Content(ContentKind(kind), counter, sent_ms, reply_to, body)
+        content = Content(ContentKind(kind), message_id, counter, sent_ms, reply_to, body)
     else:
-        content = UnknownContent(kind, counter, sent_ms, reply_to, body)
+        content = UnknownContent(kind, message_id, counter, sent_ms, reply_to, body)
     _check(content)
     return content
 

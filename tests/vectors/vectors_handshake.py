@@ -169,16 +169,21 @@ def _device(person: Person) -> Value:
 
 def _contents() -> list[Value]:
     reply = MessageId(bytes(range(16)))
-    known = [Content(ContentKind.TEXT, n, NOW_MS + n, None, text.encode()) for n, text in enumerate(TEXTS, 1)]
+    known = [
+        Content(ContentKind.TEXT, MessageId(bytes([n]) * 16), n, NOW_MS + n, None, text.encode())
+        for n, text in enumerate(TEXTS, 1)
+    ]
+    own = MessageId(b"\xee" * 16)
     contents: list[Content | UnknownContent] = [
         *known,
-        Content(ContentKind.TEXT, 2**40, NOW_MS, reply, b"yes"),
-        Content(ContentKind.SESSION_REFRESH, 1, NOW_MS, None, b""),
-        UnknownContent(200, 9, NOW_MS, reply, b"\x00\xff"),
+        Content(ContentKind.TEXT, own, 2**40, NOW_MS, reply, b"yes"),
+        Content(ContentKind.SESSION_REFRESH, own, 1, NOW_MS, None, b""),
+        UnknownContent(200, own, 9, NOW_MS, reply, b"\x00\xff"),
     ]
     return [
         {
             "kind": int(content.kind),
+            "message_id": content.message_id.hex(),
             "counter": content.counter,
             "sent_ms": content.sent_ms,
             "reply_to": content.reply_to.hex() if content.reply_to else None,

@@ -20,7 +20,7 @@ from securechat.client.config import HOUR_MS
 from securechat.client.ports import Transaction
 from securechat.client.records import Cursor
 from securechat.errors import DeviceListError, IdentityChangedError
-from securechat.ids import DeviceId, ProtocolAddress, UserId
+from securechat.ids import DeviceId, MessageId, ProtocolAddress, UserId
 from securechat.protocol.devices import create_account, verified_devices
 from securechat.protocol.prekey_rows import parse_secret
 from securechat.protocol.records import encode_record, parse_record
@@ -97,6 +97,29 @@ async def test_a_mailbox_of_a_new_epoch_starts_again_without_doubles(server: Fak
         assert await texts(events, 1) == ["after the restore"]
 
 
+async def test_a_relay_that_swaps_the_ids_of_two_messages_is_caught(server: FakeServer) -> None:
+    """A reply names its message by the id, and must not come to stand under another question."""
+    held: list[tuple[ProtocolAddress, ProtocolAddress, bytes, bytes]] = []
+    deliver = server.deliver
+    server.deliver = lambda *what: held.append(what)  # type: ignore[method-assign]
+    async with open_client(server, "ana") as ana, open_client(server, "lee") as lee:
+        await ana.send("lee", "5 mg?")
+        await ana.send("lee", "50 mg?")
+        await until(lambda: len(held) == 2)
+        (sender, to, first_id, first), (_, _, second_id, second) = held
+        deliver(sender, to, second_id, first)
+        deliver(sender, to, first_id, second)
+        events = lee.events()
+        for _ in range(2):
+            failed = await next_of(events, DecryptFailed)
+            assert failed.reason == "wrong_message_id"
+            await failed.ack()
+        await ana.send("lee", "in between")
+        await until(lambda: len(held) == 3)
+        deliver(*held[2])
+        assert await texts(events, 1) == ["in between"]
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -140,7 +163,7 @@ async def test_a_device_that_the_account_does_not_list_is_refused(server: FakeSe
         record = start_session(
             mallory.local, peer, bundle, None, now_ms=server.clock(), random_bytes=RepeatableRandom("s")
         )
-        plaintext = pad(encode_content(UnknownContent(77, 1, 1, None, b"")))
+        plaintext = pad(encode_content(UnknownContent(77, MessageId(b"r" * 16), 1, 1, None, b"")))
         _, sealed = encrypt(record, plaintext, now_ms=server.clock(), random_bytes=RepeatableRandom("m"))
         server.deliver(mallory.local.address, server.address_of("lee"), b"r" * 16, sealed)
         failed = await next_of(lee.events(), DecryptFailed)
@@ -155,7 +178,7 @@ async def test_a_kind_of_the_future_is_told_as_such(server: FakeServer) -> None:
 
         def seal(tx: Transaction) -> bytes:
             record = parse_record(tx.sessions.load(lee_address) or b"")
-            plaintext = pad(encode_content(UnknownContent(77, 2, 1, None, b"future")))
+            plaintext = pad(encode_content(UnknownContent(77, MessageId(b"u" * 16), 2, 1, None, b"future")))
             record, sealed = encrypt(
                 record, plaintext, now_ms=server.clock(), random_bytes=RepeatableRandom("f")
             )

@@ -21,6 +21,7 @@ from securechat.wire.content import (
     unpad,
 )
 
+ID = MessageId(b"m" * 16)
 REPLY = MessageId(bytes(range(16)))
 REPLIES = st.none() | st.binary(min_size=16, max_size=16).map(MessageId)
 COUNTERS = st.integers(1, MAX_U64)
@@ -30,12 +31,12 @@ TIMES = st.integers(0, MAX_U64)
 def text(value: str | bytes, *, counter: int = 1, reply_to: MessageId | None = None) -> Content:
     """A text content."""
     raw = value if isinstance(value, bytes) else value.encode()
-    return Content(ContentKind.TEXT, counter, 1_800_000_000_000, reply_to, raw)
+    return Content(ContentKind.TEXT, ID, counter, 1_800_000_000_000, reply_to, raw)
 
 
 @given(st.text(min_size=1, max_size=300).filter(lambda t: _is_encodable(t)), COUNTERS, TIMES, REPLIES)
 def test_any_text_comes_back(value: str, counter: int, sent_ms: int, reply_to: MessageId | None) -> None:
-    content = Content(ContentKind.TEXT, counter, sent_ms, reply_to, value.encode())
+    content = Content(ContentKind.TEXT, ID, counter, sent_ms, reply_to, value.encode())
     parsed = parse_content(unpad(pad(encode_content(content))))
     assert parsed == content
     assert isinstance(parsed, Content)
@@ -56,7 +57,7 @@ def _is_encodable(value: str) -> bool:
 def test_an_unknown_kind_is_a_value_with_its_bytes(
     kind: int, counter: int, sent_ms: int, reply_to: MessageId | None, body: bytes
 ) -> None:
-    content = UnknownContent(kind, counter, sent_ms, reply_to, body)
+    content = UnknownContent(kind, ID, counter, sent_ms, reply_to, body)
     assert parse_content(encode_content(content)) == content
 
 
@@ -82,10 +83,10 @@ def test_the_error_of_a_malformed_text_shows_nothing_of_it() -> None:
 
 
 def test_a_session_refresh_has_no_body() -> None:
-    refresh = Content(ContentKind.SESSION_REFRESH, 1, 0, None, b"")
+    refresh = Content(ContentKind.SESSION_REFRESH, ID, 1, 0, None, b"")
     assert parse_content(encode_content(refresh)) == refresh
     with pytest.raises(WireError):
-        encode_content(Content(ContentKind.SESSION_REFRESH, 1, 0, None, b"x"))
+        encode_content(Content(ContentKind.SESSION_REFRESH, ID, 1, 0, None, b"x"))
     with pytest.raises(WireError):
         parse_content(encode_content(refresh) + b"x")
 
@@ -95,12 +96,12 @@ def test_a_counter_starts_at_one() -> None:
         encode_content(text("x", counter=0))
     raw = encode_content(text("x"))
     with pytest.raises(WireError):
-        parse_content(raw[:2] + bytes(8) + raw[10:])
+        parse_content(raw[:18] + bytes(8) + raw[26:])
 
 
 def test_a_known_kind_is_not_written_as_an_unknown_one() -> None:
     with pytest.raises(WireError):
-        encode_content(UnknownContent(1, 1, 0, None, b"x"))
+        encode_content(UnknownContent(1, ID, 1, 0, None, b"x"))
 
 
 @pytest.mark.parametrize("reply_to", [None, REPLY])
@@ -110,7 +111,7 @@ def test_every_mutant_is_refused_or_another_value(reply_to: MessageId | None) ->
 
 def test_the_repr_shows_no_body() -> None:
     assert "CANARY" not in repr(text("CANARY"))
-    assert "CANARY" not in repr(UnknownContent(9, 1, 0, None, b"CANARY"))
+    assert "CANARY" not in repr(UnknownContent(9, ID, 1, 0, None, b"CANARY"))
 
 
 @given(st.binary(max_size=5000))
@@ -143,12 +144,12 @@ def test_buckets(length: int, bucket: int) -> None:
 def test_the_largest_contents_fit_the_largest_bucket() -> None:
     longest = encode_content(text("x" * MAX_TEXT_BYTES, reply_to=REPLY))
     assert len(pad(longest)) == MAX_PADDED_BYTES
-    unknown = encode_content(UnknownContent(9, 1, 0, REPLY, bytes(MAX_BODY_BYTES)))
+    unknown = encode_content(UnknownContent(9, ID, 1, 0, REPLY, bytes(MAX_BODY_BYTES)))
     assert len(pad(unknown)) == MAX_PADDED_BYTES
     with pytest.raises(WireError):
         pad(bytes(MAX_PADDED_BYTES))
     with pytest.raises(WireError):
-        encode_content(UnknownContent(9, 1, 0, REPLY, bytes(MAX_BODY_BYTES + 1)))
+        encode_content(UnknownContent(9, ID, 1, 0, REPLY, bytes(MAX_BODY_BYTES + 1)))
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def test_contents_and_padding() -> None:
             case["counter"],
             case["sent_ms"],
         )
+        assert content.message_id.hex() == case["message_id"]
         assert content.body.hex() == case["body"]
         assert (content.reply_to.hex() if content.reply_to else None) == case["reply_to"]
     for case in file["padding"]:
