@@ -142,7 +142,7 @@ class TransportError(SecureChatError):
 
 
 class ServerError(TransportError):
-    """The server refused: its problem ``code``, whether trying again can help, and the policy rule, if any."""
+    """The server refused: its problem ``code``, whether trying again can help, and the refusing rule."""
 
     code = "server_refused"
 

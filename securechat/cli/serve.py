@@ -7,8 +7,6 @@ from typing import Final
 from securechat.cli.clinic import DEFAULT_FOLDER
 from securechat.settings import SETTINGS
 
-READY: Final = "ready"  # the one line that --quiet leaves: "ready URL"
-
 _EPILOG: Final = """\
 Every option can be given as an environment variable SECURECHAT_NAME instead.
 
@@ -30,7 +28,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     dev = parser.add_argument_group("a local clinic")
     dev.add_argument("--dev", action="store_true", help="seed a clinic of seven people and serve it here")
     dev.add_argument("--dir", type=Path, default=DEFAULT_FOLDER, help=f"its folder ({DEFAULT_FOLDER})")
-    dev.add_argument("--quiet", action="store_true", help=f"print nothing but '{READY} URL'")
+    dev.add_argument("--quiet", action="store_true", help="print nothing but 'ready URL'")
     group = parser.add_argument_group("settings")
     for name, text in SETTINGS.items():
         group.add_argument("--" + name.replace("_", "-"), metavar="VALUE", help=text)
