@@ -10,6 +10,7 @@ from securechat.client.ports import Storage, Transaction
 from securechat.client.prekey_upkeep import PreKeyUpkeep
 from securechat.client.receiving import Receiver
 from securechat.client.records import MessageState
+from securechat.client.sealing import forget_old_session_keys
 from securechat.client.sending import Sender, refuse_envelope
 from securechat.errors import (
     AuthenticationError,
@@ -18,6 +19,7 @@ from securechat.errors import (
     SendFailedError,
     ServerError,
     StoreError,
+    StoreFullError,
     TransportError,
 )
 from securechat.ids import MessageId, ProtocolAddress, UserId
@@ -62,7 +64,7 @@ class Chores:
         self._wake.set()
 
     async def run(self) -> None:
-        """Do what is due, for ever. Raises AuthenticationError, AccessDeniedError, StoreError."""
+        """Do what is due, for ever. Raises AuthenticationError, and StoreError other than a full disk."""
         failures = 0
         while True:
             self._wake.clear()
@@ -72,7 +74,7 @@ class Chores:
             except ServerError as error:
                 failures += 1
                 await self._sleep(max(error.retry_after_s, self._config.backoff.ceiling_s(failures)))
-            except TransportError:
+            except (TransportError, StoreFullError):
                 failures += 1
                 await self._sleep(self._config.backoff.ceiling_s(failures))
             else:
@@ -80,11 +82,11 @@ class Chores:
 
     async def _round(self) -> None:
         """Each chore once; a failure of one does not keep the others from their turn."""
-        failure: TransportError | None = None
+        failure: TransportError | StoreFullError | None = None
         for chore in (self._look_after_prekeys, self._seal_queues, self._refresh_sessions):
             try:
                 await chore()
-            except TransportError as error:
+            except (TransportError, StoreFullError) as error:
                 failure = error
         if failure is not None:
             raise failure
@@ -147,6 +149,7 @@ class Chores:
         await self._storage.write(lambda tx: expire_unsent(tx, now_ms - config.expire_unsent_ms), tell)
         await self._storage.write(lambda tx: tx.outbox.forget_finished(now_ms - config.keep_finished_ms))
         await self._storage.write(lambda tx: tx.account.forget_taken(now_ms - config.keep_taken_ms))
+        await self._storage.write(lambda tx: forget_old_session_keys(tx, now_ms))
 
     async def _sleep(self, seconds: float) -> None:
         try:
