@@ -3,7 +3,7 @@
 from securechat.client.ports import Transaction
 from securechat.crypto.secret import SecretBytes
 from securechat.protocol.prekey_rows import assemble_pool, difference, encode_secret, parse_secret
-from securechat.protocol.prekeys import PreKeyPool, PreKeySecret
+from securechat.protocol.prekeys import PreKeyPool, PreKeySecret, handshake_of
 from securechat.wire.handshake import PqxdhHeader
 from securechat.wire.prekeys import PreKeyKind
 
@@ -18,7 +18,10 @@ def load_whole_pool(tx: Transaction) -> PreKeyPool | None:
 
 
 def load_pool_for(tx: Transaction, header: PqxdhHeader) -> PreKeyPool | None:
-    """Return the pool with the lasting keys and those one-time keys that ``header`` names."""
+    """Return the pool with the lasting keys and those rows that ``header`` names, None before the first pool.
+
+    So its cost does not grow with the handshakes that others have made with this device.
+    """
     next_id = tx.prekeys.next_id()
     if next_id is None:
         return None
@@ -26,7 +29,8 @@ def load_pool_for(tx: Transaction, header: PqxdhHeader) -> PreKeyPool | None:
     secrets += _named(tx, PreKeyKind.ONE_TIME, header.one_time_id)
     if header.kem_kind is PreKeyKind.KEM_ONE_TIME:
         secrets += _named(tx, PreKeyKind.KEM_ONE_TIME, header.kem_id)
-    return assemble_pool(next_id, secrets, tx.prekeys.used())
+    handshake = handshake_of(header)
+    return assemble_pool(next_id, secrets, (handshake,) if tx.prekeys.is_used(handshake) else ())
 
 
 def pool_without_keys() -> PreKeyPool:

@@ -8,7 +8,7 @@ from securechat.client.prekey_rows import load_whole_pool, save_pool_change
 from securechat.errors import ServerError
 from securechat.ports import RandomBytes
 from securechat.protocol.pqxdh import LocalDevice
-from securechat.protocol.prekeys import PreKeyCounts, needs_upkeep, refill, rotate
+from securechat.protocol.prekeys import PreKeyCounts, forget_old_prekeys, needs_upkeep, refill, rotate
 from securechat.wire.prekeys import encode_upload
 
 _log = logging.getLogger("securechat.client")
@@ -54,7 +54,10 @@ class PreKeyUpkeep:
     def _prepare(self, tx: Transaction, counts: PreKeyCounts) -> bool:
         now_ms = self._clock.now_ms()
         old = load_whole_pool(tx)
-        if old is None or not needs_upkeep(old, counts, now_ms):
+        if old is None:
+            return False
+        if not needs_upkeep(old, counts, now_ms):
+            save_pool_change(tx, old, forget_old_prekeys(old, now_ms))
             return False
         rotated = rotate(old, now_ms, self._random_bytes)
         pool, upload = refill(rotated, self._own, counts, now_ms, self._random_bytes)

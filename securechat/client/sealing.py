@@ -15,7 +15,7 @@ from securechat.ids import MESSAGE_ID_BYTES, MessageId, ProtocolAddress
 from securechat.ports import FaultHook, RandomBytes
 from securechat.protocol.pqxdh import LocalDevice, PeerDevice
 from securechat.protocol.records import SessionRecord, encode_record, parse_record
-from securechat.protocol.session import encrypt, start_session
+from securechat.protocol.session import encrypt, forget_old_keys, start_session
 from securechat.wire.content import Content, ContentKind, encode_content, pad
 from securechat.wire.prekeys import PreKeyBundle
 
@@ -112,6 +112,17 @@ class Sealer:
 def peer_device(tx: Transaction, address: ProtocolAddress) -> PeerDevice | None:
     """Return the device at ``address`` if it is on the stored list of its account."""
     return find_device(tx.peers.load(address.user), address)
+
+
+def forget_old_session_keys(tx: Transaction, now_ms: int) -> None:
+    """Drop skipped keys and archived sessions over 30 days old, of devices too that have fallen silent."""
+    for address in tx.sessions.addresses():
+        record = _load(tx, address)
+        if record is None:
+            continue
+        kept = forget_old_keys(record, now_ms)
+        if kept is not record:
+            tx.sessions.save(address, encode_record(kept))
 
 
 def _load(tx: Transaction, address: ProtocolAddress) -> SessionRecord | None:

@@ -79,6 +79,14 @@ def adopted(record: SessionRecord, session: SessionState) -> SessionRecord:
     return SessionRecord(record.generation + 1, record.peer, 0, session, (current, *others))
 
 
+def without_idle(record: SessionRecord, now_ms: int) -> SessionRecord:
+    """Return the record without the archived sessions that are idle; the same object when there are none."""
+    archived = _not_idle(record.archived, now_ms)
+    if len(archived) == len(record.archived):
+        return record
+    return replace(record, generation=record.generation + 1, archived=archived)
+
+
 def _takes_over(current: SessionState, arrival: Arrival, strays: int) -> bool:
     lower = arrival.after.session_id < current.session_id
     if arrival.late:

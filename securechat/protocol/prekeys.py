@@ -111,7 +111,7 @@ class PreKeyPool:
 
     def check_unused(self, header: PqxdhHeader) -> None:
         """Raise DuplicateMessageError if the base key of ``header`` opened a session before."""
-        if _used(header) in self.used:
+        if handshake_of(header) in self.used:
             raise DuplicateMessageError("this handshake was completed before")
 
     def signed_pair(self, header: PqxdhHeader) -> DhKeyPair:
@@ -165,7 +165,7 @@ def rotate(pool: PreKeyPool, now_ms: int, random_bytes: RandomBytes) -> PreKeyPo
     for 30 days, a one-time key for 30 days past its expiry, and a used base key as long as its signed prekey.
     Publish the change by ``refill``.
     """
-    pool = _forget(pool, now_ms)
+    pool = forget_old_prekeys(pool, now_ms)
     if not _is_due(pool, now_ms):
         return pool
     signed = _new_secret(PreKeyKind.SIGNED, pool.next_id, now_ms, random_bytes)
@@ -205,7 +205,7 @@ def consume(pool: PreKeyPool, header: PqxdhHeader) -> PreKeyPool:
         kem_one_time=_without(
             pool.kem_one_time, header.kem_id if header.kem_kind is PreKeyKind.KEM_ONE_TIME else None
         ),
-        used=pool.used | {_used(header)},
+        used=pool.used | {handshake_of(header)},
     )
 
 
@@ -279,7 +279,8 @@ def _new_secret(kind: PreKeyKind, key_id: int, now_ms: int, random_bytes: Random
     return PreKeySecret(kind, key_id, now_ms, now_ms + MAX_AGE_MS, 0, private)
 
 
-def _forget(pool: PreKeyPool, now_ms: int) -> PreKeyPool:
+def forget_old_prekeys(pool: PreKeyPool, now_ms: int) -> PreKeyPool:
+    """Return the pool without what no honest message can need any more; see ``rotate``."""
     retired = tuple(secret for secret in pool.retired if now_ms <= secret.delete_after_ms())
     signed_ids = {secret.id for secret in (pool.signed, *retired) if secret.kind is PreKeyKind.SIGNED}
     return replace(
@@ -300,7 +301,8 @@ def _next(key_id: int) -> int:
     return key_id % MAX_U32 + 1
 
 
-def _used(header: PqxdhHeader) -> UsedHandshake:
+def handshake_of(header: PqxdhHeader) -> UsedHandshake:
+    """Return what is remembered of ``header`` once it has opened a session."""
     return UsedHandshake(header.signed_id, header.ephemeral.raw)
 
 

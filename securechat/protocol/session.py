@@ -24,7 +24,7 @@ from securechat.errors import (
 )
 from securechat.ports import RandomBytes
 from securechat.protocol import double_ratchet, pq_epochs, pqxdh
-from securechat.protocol.choice import Arrival, adopted, placed, settled
+from securechat.protocol.choice import Arrival, adopted, placed, settled, without_idle
 from securechat.protocol.double_ratchet import RatchetState
 from securechat.protocol.pqxdh import Handshake, LocalDevice, PeerDevice
 from securechat.protocol.prekeys import PreKeyPool, consume
@@ -151,6 +151,20 @@ def adopt(record: SessionRecord, raw: bytes) -> SessionRecord:
     prefix = raw[: len(raw) - len(parse_prekey_message(raw).ratchet)]
     session = _session_named(record, _handshake_hash(prefix))
     return record if session is None else adopted(record, session)
+
+
+def forget_old_keys(record: SessionRecord, now_ms: int) -> SessionRecord:
+    """Return the record without skipped keys and archived sessions of over 30 days; the same if it has none.
+
+    To be called now and then for each record: where nothing arrives any more, nothing else drops them.
+    """
+    kept = without_idle(record, now_ms)
+    sessions = (kept.current, *kept.archived)
+    aged = [double_ratchet.forget_old_keys(session.ratchet, now_ms) for session in sessions]
+    if all(ratchet is session.ratchet for ratchet, session in zip(aged, sessions, strict=True)):
+        return kept
+    current, *archived = (replace(s, ratchet=r) for s, r in zip(sessions, aged, strict=True))
+    return replace(kept, generation=record.generation + 1, current=current, archived=tuple(archived))
 
 
 def sender_identity(raw: bytes) -> SenderIdentity | None:

@@ -141,6 +141,8 @@ async def test_prekeys_are_rows(store: Storage) -> None:
     assert await store.read(lambda tx: tx.prekeys.one_time()) == (b"one", b"kem")
     assert await store.read(lambda tx: tx.prekeys.secret(PreKeyKind.KEM_ONE_TIME, 3)) == b"kem"
     assert await store.read(lambda tx: tx.prekeys.used()) == (used,)
+    assert await store.read(lambda tx: tx.prekeys.is_used(used))
+    assert not await store.read(lambda tx: tx.prekeys.is_used(UsedHandshake(4, used.base_key)))
     assert await store.read(lambda tx: tx.prekeys.pending_upload()) == b"upload"
     await store.write(lambda tx: tx.prekeys.remove_secret(PreKeyKind.ONE_TIME, 3))
     await store.write(lambda tx: tx.prekeys.remove_used(used))

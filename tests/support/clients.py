@@ -17,7 +17,7 @@ from securechat.client.config import Backoff, ClientConfig
 from securechat.client.engine import Engine, Transports
 from securechat.client.enrollment import load_or_create
 from securechat.client.events import Event, Message
-from securechat.client.ports import Storage
+from securechat.client.ports import Storage, Transaction
 from securechat.client.store.memory import open_memory_store
 from securechat.client.store.sqlcipher import StoreKey, open_store
 from securechat.ports import FaultHook, RandomBytes, no_fault
@@ -95,6 +95,13 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until the condition holds; fails after ten seconds."""
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 (the server in memory sets no event for each of its facts)
+            await asyncio.sleep(0)
+
+
+async def until_stored(store: Storage, condition: Callable[[Transaction], bool]) -> None:
+    """Let the loop turn until the condition holds of what the store has; fails after ten seconds."""
+    async with asyncio.timeout(10):
+        while not await store.read(condition):  # noqa: ASYNC110 (a store sets no event for each of its facts)
             await asyncio.sleep(0)
 
 

@@ -151,6 +151,10 @@ class SqlPreKeys(_Repository):
             UsedHandshake(*row) for row in self._db.run("SELECT signed_id, base_key FROM used_handshake")
         )
 
+    def is_used(self, used: UsedHandshake) -> bool:
+        sql = "SELECT 1 FROM used_handshake WHERE signed_id = ? AND base_key = ?"
+        return self._db.one(sql, (used.signed_id, used.base_key)) is not None
+
     def save_used(self, used: UsedHandshake) -> None:
         self._db.run("INSERT OR IGNORE INTO used_handshake VALUES (?, ?)", (used.signed_id, used.base_key))
 

@@ -3,13 +3,18 @@
 from pathlib import Path
 
 import pytest
-from support.clients import file_store, open_client, retrying_store, texts, until
+from support.clients import file_store, open_client, retrying_store, texts, until, until_stored
 from support.fake_server import FakeDirectory, FakeServer
 from support.server_parts import HandClock
+from support.talking import strangers
 
-from securechat.client.prekey_rows import load_whole_pool
-from securechat.errors import TransportError
-from securechat.protocol.prekeys import PreKeyCounts
+from securechat.client.ports import Transaction
+from securechat.client.prekey_rows import load_pool_for, load_whole_pool, save_first_pool, save_pool_change
+from securechat.errors import DuplicateMessageError, TransportError
+from securechat.ids import ProtocolAddress
+from securechat.protocol.prekeys import PreKeyCounts, UsedHandshake, consume, handshake_of
+from securechat.protocol.records import parse_record
+from securechat.wire.messages import parse_prekey_message
 from securechat.wire.prekeys import DAY_MS
 
 
@@ -86,6 +91,82 @@ async def test_lasting_prekeys_are_replaced_weekly_and_the_old_ones_still_serve(
         await lee.connect()
         await until(lambda: stock.signed.id != first.id)
         assert await texts(lee.events(), 1) == ["under the old key"]
+
+
+async def test_a_replaced_prekey_goes_after_its_thirty_days_between_two_replacements_too(
+    server: FakeServer,
+) -> None:
+    clock = server.clock
+    assert isinstance(clock, HandClock)
+    store = await retrying_store()
+    async with open_client(server, "lee", store) as lee:
+
+        def holds_first(tx: Transaction) -> bool:
+            pool = load_whole_pool(tx)
+            return pool is not None and first in {secret.id for secret in (pool.signed, *pool.retired)}
+
+        async def look_after(days: int) -> None:
+            await lee.disconnect()
+            clock.advance(days * DAY_MS / 1_000)
+            await lee.connect()
+
+        first = server.stocks[server.address_of("lee")].signed.id
+        for _ in range(5):
+            before = server.stocks[server.address_of("lee")].signed.id
+            await look_after(7)
+            await until(lambda old=before: server.stocks[server.address_of("lee")].signed.id != old)  # type: ignore[misc]
+        assert await store.read(holds_first)
+        await look_after(3)
+        await until_stored(store, lambda tx: not holds_first(tx))
+
+
+async def test_a_prekey_message_costs_the_same_however_many_handshakes_were_made() -> None:
+    store = await retrying_store()
+    pair = strangers()
+    pair.first.start(pair.second.bundle())
+    header = parse_prekey_message(pair.first.send(b"first")).handshake
+    elsewhere = UsedHandshake(header.signed_id, b"k" * 32)
+    await store.write(lambda tx: save_first_pool(tx, pair.second.pool))
+    await store.write(lambda tx: tx.prekeys.save_used(elsewhere))
+    pool = await store.read(lambda tx: load_pool_for(tx, header))
+    assert pool is not None
+    assert pool.used == frozenset()
+    await store.write(lambda tx: save_pool_change(tx, pool, consume(pool, header)))
+    assert set(await store.read(lambda tx: tx.prekeys.used())) == {elsewhere, handshake_of(header)}
+    again = await store.read(lambda tx: load_pool_for(tx, header))
+    assert again is not None
+    with pytest.raises(DuplicateMessageError):
+        again.check_unused(header)
+    await store.close()
+
+
+async def test_keys_of_a_peer_that_fell_silent_do_not_stay_in_the_store(server: FakeServer) -> None:
+    clock = server.clock
+    assert isinstance(clock, HandClock)
+    store = await retrying_store()
+    async with open_client(server, "lee", store) as lee, open_client(server, "ana") as ana:
+        deliver, dropped = server.deliver, list[bytes]()
+
+        def lossy(sender: ProtocolAddress, to: ProtocolAddress, message_id: bytes, body: bytes) -> None:
+            if dropped:
+                deliver(sender, to, message_id, body)
+            else:
+                dropped.append(body)
+
+        server.deliver = lossy  # type: ignore[method-assign]
+        await (await ana.send("lee", "never arrives")).accepted()
+        await ana.send("lee", "arrives")
+        assert await texts(lee.events(), 1) == ["arrives"]
+        ana_address = server.address_of("ana")
+
+        def has_skipped(tx: Transaction) -> bool:
+            return bool(parse_record(tx.sessions.load(ana_address) or b"").current.ratchet.skipped)
+
+        assert await store.read(has_skipped)
+        await lee.disconnect()
+        clock.advance(31 * DAY_MS / 1_000)
+        await lee.connect()
+        await until_stored(store, lambda tx: not has_skipped(tx))
 
 
 async def test_without_one_time_keys_a_session_still_starts(server: FakeServer) -> None:
