@@ -77,11 +77,19 @@ def remember(skipped: Skipped, passed: dict[bytes, bytes], now_ms: int) -> Skipp
 
 
 def expire(skipped: Skipped, now_ms: int) -> Skipped:
-    """Return ``skipped`` without keys over 30 days old; the same object when there are none."""
+    """Return ``skipped`` without keys over 30 days old; the same object when there are none.
+
+    A key dated ahead, by a clock since put right, is dated anew: else it would stay for as long as that.
+    """
     horizon = now_ms - MAX_SKIPPED_AGE_MS
-    if not skipped or _time_of(next(iter(skipped.values()))) >= horizon:
+    if not skipped or horizon <= _time_of(next(iter(skipped.values()))) <= now_ms:
         return skipped
-    return {name: entry for name, entry in skipped.items() if _time_of(entry) >= horizon}
+    stamp = now_ms.to_bytes(_TIME_BYTES, "big")
+    return {
+        name: min(entry[:_TIME_BYTES], stamp) + entry[_TIME_BYTES:]
+        for name, entry in skipped.items()
+        if _time_of(entry) >= horizon
+    }
 
 
 def take(skipped: Skipped, name: bytes) -> tuple[Skipped, bytes] | None:

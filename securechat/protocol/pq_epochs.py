@@ -290,7 +290,7 @@ def _is_due(state: PqState, now_ms: int) -> bool:
     messages = state.sent + state.received
     if messages >= OFFER_AFTER and (state.received >= state.sent or messages >= OFFER_AFTER_TALKING):
         return True
-    return now_ms - state.since_ms >= OFFER_AFTER_MS
+    return abs(now_ms - state.since_ms) >= OFFER_AFTER_MS  # a date far ahead is of a clock since put right
 
 
 def _is_repeated(unanswered: int) -> bool:

@@ -99,6 +99,14 @@ def test_a_clock_that_went_back_loses_no_key() -> None:
     assert len(remember(skipped, passed(2, 2), NOW - 10 * MAX_SKIPPED_AGE_MS)) == 4
 
 
+def test_a_key_dated_ahead_stays_thirty_days_from_when_the_clock_was_put_right() -> None:
+    skipped = remember({}, passed(0, 2), NOW + 10 * MAX_SKIPPED_AGE_MS)
+    right = expire(skipped, NOW)
+    assert list(right) == list(skipped)
+    assert expire(right, NOW + MAX_SKIPPED_AGE_MS) is right
+    assert expire(right, NOW + MAX_SKIPPED_AGE_MS + 1) == {}
+
+
 @given(st.lists(st.integers(min_value=0, max_value=400), max_size=12), st.data())
 def test_what_is_remembered_is_what_was_not_taken(counts: list[int], data: st.DataObject) -> None:
     skipped: dict[bytes, bytes] = {}

@@ -100,6 +100,12 @@ def test_an_offer_is_due_after_a_day() -> None:
     assert exchange(pair.second, pair.first).offer
 
 
+def test_an_epoch_dated_far_ahead_by_a_clock_since_put_right_does_not_put_the_next_one_off() -> None:
+    pair = acquainted()
+    pair.pass_time(-OFFER_AFTER_MS)
+    assert exchange(pair.first, pair.second).offer
+
+
 def test_an_unanswered_offer_is_repeated_after_4_8_16_and_32_more() -> None:
     pair = due()
     offers = [bool(exchange(pair.first, pair.second).offer) for _ in range(100)]
