@@ -6,9 +6,11 @@ level, never their message. So no content, name, token or key has a way into the
 input that a library quotes.
 """
 
+import contextlib
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import MutableMapping
 from typing import Any, Final, Literal, TextIO
@@ -101,12 +103,33 @@ class LibraryHandler(logging.Handler):
         logger.log(record.levelno, "library.record", logger=record.name, exc_info=exc_info)
 
 
+class LineOutput:
+    """Writes finished lines to ``stream``, or to standard error as it is at that moment.
+
+    A line that cannot be written is given up: a full disk under the log must not stop the service.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def log(self, line: str) -> None:
+        """Write one line."""
+        stream = self._stream or sys.stderr
+        with self._lock, contextlib.suppress(OSError):
+            stream.write(line + "\n")
+            stream.flush()
+
+    debug = info = warning = error = critical = exception = log
+
+
 def _configure(stream: TextIO | None, log_format: LogFormat, level: int) -> None:
     render: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(sort_keys=True)
         if log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=stream is not None and stream.isatty())
     )
+    output = LineOutput(stream)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -116,7 +139,7 @@ def _configure(stream: TextIO | None, log_format: LogFormat, level: int) -> None
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: structlog.PrintLogger(stream or sys.stderr),
+        logger_factory=lambda *_: output,
         cache_logger_on_first_use=False,
     )
 

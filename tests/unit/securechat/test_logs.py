@@ -1,5 +1,6 @@
 """Logs: what is not allowed cannot appear, whatever calls the logger."""
 
+import errno
 import io
 import json
 import logging
@@ -42,6 +43,16 @@ def test_a_line_has_an_event_a_level_a_time_and_allowed_keys(stream: io.StringIO
         "status": 200,
         "duration_ms": 1.5,
     }
+
+
+def test_a_full_disk_under_the_log_stops_nobody(stream: io.StringIO) -> None:
+    class FullDisk(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    configure_logging(FullDisk())
+    get_logger("web").info("request", status=200)
+    logging.getLogger("aiohttp.server").error("library")
 
 
 def test_a_key_that_is_not_listed_is_dropped(stream: io.StringIO) -> None:
