@@ -27,6 +27,7 @@ from securechat.authz.decision import DecisionPoint
 from securechat.cli.audit_routes import AuditRoutes
 from securechat.cli.data_folder import DataFolder
 from securechat.cli.policy_files import load_tree
+from securechat.cli.readiness import Readiness
 from securechat.errors import SettingsError
 from securechat.ports import FaultHook
 from securechat.relay.app import MIGRATIONS as RELAY_MIGRATIONS
@@ -90,7 +91,8 @@ async def open_server(settings: ServerSettings, data: DataFolder, fault: FaultHo
         relay = _relay(settings, shell, fault)
         await relay.start()
         try:
-            app = build_app(_routes(shell, relay), _services(shell))
+            ready = Readiness(database, log, lambda: _service_event(EventType.SERVICE_START, decisions))
+            app = build_app(_routes(shell, relay, ready), _services(shell))
             app.on_shutdown.append(_closing(relay))
             yield Server(app, signer.key.encode(), decisions.policy_set)
         finally:
@@ -157,12 +159,9 @@ def _closing(relay: Relay) -> Callable[[web.Application], Awaitable[None]]:
     return close
 
 
-def _routes(shell: _Shell, relay: Relay) -> tuple[AnyRoute, ...]:
-    async def ready() -> None:
-        await shell.database.write(_nothing)
-
+def _routes(shell: _Shell, relay: Relay, ready: Readiness) -> tuple[AnyRoute, ...]:
     sessions = SessionApi(
-        shell.authenticator, shell.authorizer, clock=now_ms, resources=shell.resources, ready=ready
+        shell.authenticator, shell.authorizer, clock=now_ms, resources=shell.resources, ready=ready.check
     )
     service = KeyService(shell.database, shell.accounts, now_ms)
     keys = KeyHandlers(service, shell.accounts, shell.authenticator, shell.resources, now_ms)
@@ -194,10 +193,6 @@ def _service_event(kind: EventType, decisions: DecisionPoint) -> AuditEvent:
         actor=Actor(id=NODE, kind=ActorKind.SYSTEM),
         policy=PolicyRef(decisions.policy_set, ()),
     )
-
-
-def _nothing(tx: Tx) -> None:
-    """A write that changes nothing: it succeeds while the database takes commits."""
 
 
 def _read(path: Path) -> str:

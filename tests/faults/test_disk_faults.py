@@ -46,7 +46,11 @@ async def test_a_full_disk_of_the_server_refuses_and_all_goes_on_with_space(
         await site.until_acknowledged("dr-lee")
         disk.fill()
         waiting = await _say_until_full(talk, pat)
+        unready = await _refusal(pat, "/readyz")
+        assert unready is not None
+        assert (unready.status, unready.server_code) == (503, "store_full")
         disk.empty()
+        assert await _refusal(pat, "/readyz") is None
         await all_accepted(waiting)
         await talk.hear(lee)
         await talk.say(lee, 2)
@@ -166,10 +170,10 @@ async def _say_for_ever(talk: Talk, speaker: Client) -> None:
         await talk.say(speaker)
 
 
-async def _refusal(client: Client) -> ServerError | None:
+async def _refusal(client: Client, path: str = "/v1/prekeys") -> ServerError | None:
     """What the server says to a request that it has to record."""
     try:
-        await client.request("GET", "/v1/prekeys")
+        await client.request("GET", path)
     except ServerError as error:
         return error
     return None

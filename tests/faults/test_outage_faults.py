@@ -51,13 +51,15 @@ async def test_while_the_audit_log_takes_no_entries_nothing_is_accepted(site: Si
         await all_accepted(await talk.say(pat, 2))
         await talk.hear(lee)
         await site.until_acknowledged("dr-lee")
-        entries = site.sql("SELECT count(*) FROM audit_entries")
+        entries = site.sql("SELECT max(seq), count(*) FROM audit_entries")
         _break_audit_log(site)
         waiting = await talk.say(pat, 3)
-        await _refused_by_the_log(pat)
+        await _refused_by_the_log(pat, "/v1/prekeys", "store_error")
+        await _refused_by_the_log(pat, "/readyz", "audit_unavailable")
         assert site.sql("SELECT count(*) FROM inbox") == [(0,)]
-        assert site.sql("SELECT count(*) FROM audit_entries") == entries
+        assert site.sql("SELECT max(seq), count(*) FROM audit_entries") == entries
         site.sql("DROP TRIGGER broken_log")
+        await pat.request("GET", "/readyz")
         await all_accepted(waiting)
         await talk.hear(lee)
     await talk.end()
@@ -99,8 +101,8 @@ def _break_audit_log(site: Site) -> None:
     )
 
 
-async def _refused_by_the_log(client: Client) -> None:
+async def _refused_by_the_log(client: Client, path: str, code: str) -> None:
     with pytest.raises(ServerError) as caught:
-        await client.request("GET", "/v1/prekeys")
+        await client.request("GET", path)
     assert (caught.value.status, caught.value.retryable) == (503, True)
-    assert caught.value.server_code == "store_error"
+    assert caught.value.server_code == code
