@@ -9,13 +9,28 @@ from securechat.client import Client
 PATH: Final = "/v1/audit/entries"
 
 
+class Named(msgspec.Struct, frozen=True):
+    """Whoever acted, or what was acted on: an opaque id."""
+
+    id: str = ""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """The rules that decided."""
+
+    ids: list[str] = []
+
+
 class AuditRow(msgspec.Struct, frozen=True):
-    """What the table of an officer shows of one entry; unknown fields are left alone."""
+    """What the table of an officer shows of one entry; ``t`` in microseconds. Other fields are left alone."""
 
     seq: int
     t: int
     type: str
     outcome: str
+    actor: Named = Named()
+    object: Named = Named()
+    policy: Policy = Policy()
 
 
 class AuditPage(msgspec.Struct, frozen=True):

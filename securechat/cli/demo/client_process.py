@@ -3,14 +3,17 @@
 import argparse
 import asyncio
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-from securechat.cli.audit_api import ask_audit
+from securechat.cli.audit_api import AuditRow, ask_audit
 from securechat.cli.clinic import Clinic, Person, load_clinic
 from securechat.cli.demo.protocol import (
     Accepted,
     AskAudit,
     AuditAnswer,
+    AuditLine,
     Command,
     Failed,
     GoOffline,
@@ -33,6 +36,8 @@ from securechat.cli.lines import standard_input_lines
 from securechat.cli.people import open_client
 from securechat.client import Client, Message, Sent
 from securechat.errors import SecureChatError, ServerError
+
+SHOWN_ROWS: Final = 6
 
 
 class DemoClient:
@@ -93,7 +98,20 @@ class DemoClient:
             rows = await ask_audit(me, limit=200)
         except ServerError as error:
             return AuditAnswer(allowed=False, rows=0, rule=error.rule)
-        return AuditAnswer(allowed=True, rows=len(rows), rule="")
+        newest = [_line_of(row) for row in rows[:SHOWN_ROWS]]
+        return AuditAnswer(allowed=True, rows=len(rows), rule="", newest=newest)
+
+
+def _line_of(row: AuditRow) -> AuditLine:
+    return AuditLine(
+        seq=row.seq,
+        time=datetime.fromtimestamp(row.t / 1_000_000, UTC).strftime("%H:%M:%S.%f")[:-3],
+        actor=row.actor.id,
+        action=row.type,
+        object=row.object.id,
+        outcome=row.outcome,
+        rules=", ".join(row.policy.ids),
+    )
 
 
 def report(message: Report) -> None:

@@ -72,12 +72,25 @@ class SafetyNumber(msgspec.Struct, frozen=True, tag="safety"):
     digits: str
 
 
+class AuditLine(msgspec.Struct, frozen=True):
+    """One row as an officer's table shows it."""
+
+    seq: int
+    time: str
+    actor: str
+    action: str
+    object: str
+    outcome: str
+    rules: str
+
+
 class AuditAnswer(msgspec.Struct, frozen=True, tag="audit"):
     """The server's answer to a question about the audit log: its rows, or the rule that refuses it."""
 
     allowed: bool
     rows: int
     rule: str
+    newest: list[AuditLine] = []
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -74,7 +74,8 @@ class Reporter:
         patient: AuditAnswer,
     ) -> None:
         """Show the auditor's four steps."""
-        table = Table(title="The audit log", title_justify="left", expand=True)
+        self._print_table(_officers_table(officer))
+        table = Table(title="The audit log on trial", title_justify="left", expand=True)
         table.add_column("who")
         table.add_column("does", ratio=1)
         table.add_column("and gets", ratio=2)
@@ -107,6 +108,17 @@ class Reporter:
         if not self._quiet:
             self._console.print(table)
             self._console.print("")
+
+
+def _officers_table(officer: AuditAnswer) -> Table:
+    title = f"What the compliance officer sees: the newest of {officer.rows} entries"
+    table = Table(title=title, title_justify="left", expand=True)
+    for column in ("entry", "time (UTC)", "who", "did", "to", "outcome", "by the rules"):
+        table.add_column(column, overflow="fold")
+    for line in officer.newest:
+        cells = (str(line.seq), line.time, line.actor, line.action, line.object, line.outcome, line.rules)
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
 
 
 def _delivery_line(facts: Facts) -> str:
