@@ -15,6 +15,7 @@ SMALL_BUCKETS: Final = (128, 256, 512)  # bytes of padded content; above them mu
 BUCKET_STEP: Final = 1_024
 MAX_PADDED_BYTES: Final = 65 * BUCKET_STEP  # the bucket of the longest text
 _HEAD_BYTES: Final = 1 + 1 + MESSAGE_ID_BYTES + 8 + 8 + 1
+MAX_NUMBER: Final = 2**63 - 1  # counters and times: a store's integers have a sign
 MAX_BODY_BYTES: Final = MAX_PADDED_BYTES - 1 - _HEAD_BYTES - MESSAGE_ID_BYTES  # of a kind we do not know
 _PAD_START: Final = b"\x80"
 
@@ -118,6 +119,8 @@ def _bucket(length: int) -> int:
 def _check(content: Content | UnknownContent) -> None:
     if content.counter < 1:
         raise WireError("a content's counter starts at 1")
+    if max(content.counter, content.sent_ms) > MAX_NUMBER:
+        raise WireError(f"a content's counter or time is more than {MAX_NUMBER}")
     if isinstance(content, UnknownContent):
         if content.kind in _KNOWN:
             raise WireError(f"content kind {content.kind} is a known one")

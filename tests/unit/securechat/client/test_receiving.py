@@ -17,7 +17,7 @@ from securechat.client import (
     Unsupported,
 )
 from securechat.client.config import HOUR_MS
-from securechat.client.ports import Transaction
+from securechat.client.ports import Storage, Transaction
 from securechat.client.records import Cursor
 from securechat.errors import DeviceListError, IdentityChangedError
 from securechat.ids import DeviceId, MessageId, ProtocolAddress, UserId
@@ -25,7 +25,7 @@ from securechat.protocol.devices import create_account, verified_devices
 from securechat.protocol.prekey_rows import parse_secret
 from securechat.protocol.records import encode_record, parse_record
 from securechat.protocol.session import encrypt, start_session
-from securechat.wire.content import UnknownContent, encode_content, pad
+from securechat.wire.content import Content, ContentKind, UnknownContent, encode_content, pad
 from securechat.wire.prekeys import parse_bundle
 
 
@@ -170,24 +170,49 @@ async def test_a_device_that_the_account_does_not_list_is_refused(server: FakeSe
         assert failed.reason == "unknown_device"
 
 
+async def crafted(server: FakeServer, store: Storage, content: Content | UnknownContent) -> None:
+    """Deliver ``content`` from ana, whose store this is, to lee."""
+    lee_address = server.address_of("lee")
+
+    def seal(tx: Transaction) -> bytes:
+        record = parse_record(tx.sessions.load(lee_address) or b"")
+        plaintext = pad(encode_content(content))
+        record, sealed = encrypt(record, plaintext, now_ms=server.clock(), random_bytes=RepeatableRandom("f"))
+        tx.sessions.save(lee_address, encode_record(record))
+        return sealed
+
+    server.deliver(server.address_of("ana"), lee_address, content.message_id, await store.write(seal))
+
+
 async def test_a_kind_of_the_future_is_told_as_such(server: FakeServer) -> None:
     store = await retrying_store()
     async with open_client(server, "ana", store) as ana, open_client(server, "lee") as lee:
         await talked(ana, lee)
-        lee_address = server.address_of("lee")
-
-        def seal(tx: Transaction) -> bytes:
-            record = parse_record(tx.sessions.load(lee_address) or b"")
-            plaintext = pad(encode_content(UnknownContent(77, MessageId(b"u" * 16), 2, 1, None, b"future")))
-            record, sealed = encrypt(
-                record, plaintext, now_ms=server.clock(), random_bytes=RepeatableRandom("f")
-            )
-            tx.sessions.save(lee_address, encode_record(record))
-            return sealed
-
-        server.deliver(server.address_of("ana"), lee_address, b"u" * 16, await store.write(seal))
+        await crafted(server, store, UnknownContent(77, MessageId(b"u" * 16), 2, 1, None, b"future"))
         event = await next_of(lee.events(), Unsupported)
         assert (event.kind, event.sender) == (77, "ana")
+
+
+@pytest.mark.parametrize(("counter", "sent_ms"), [(2**63, 1), (1, 2**64 - 1)])
+async def test_a_number_that_no_store_can_hold_does_not_stop_the_receiver(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, counter: int, sent_ms: int
+) -> None:
+    """Raised while storing it, an error would come again at each start."""
+    store = await retrying_store()
+    async with open_client(server, "ana", store) as ana, open_client(server, "lee") as lee:
+        await talked(ana, lee)
+        content = Content(ContentKind.TEXT, MessageId(b"p" * 16), counter, sent_ms, None, b"poison")
+        with monkeypatch.context() as patched:
+            patched.setattr("securechat.wire.content._check", lambda _: None)  # which would not write it
+            raw = encode_content(content)
+        monkeypatch.setattr(f"{__name__}.encode_content", lambda _: raw)
+        await crafted(server, store, content)
+        events = lee.events()
+        failed = await next_of(events, DecryptFailed)
+        assert failed.reason == "malformed"
+        await failed.ack()
+        await ana.send("lee", "after")
+        assert await texts(events, 1) == ["after"]
 
 
 async def test_a_broken_session_heals_at_once_but_once_an_hour(server: FakeServer) -> None:

@@ -1,5 +1,7 @@
 """Contents and their padding."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,9 +9,9 @@ from support.mutation import check_exact_format
 
 from securechat.errors import WireError
 from securechat.ids import MessageId
-from securechat.wire.codec import MAX_U64
 from securechat.wire.content import (
     MAX_BODY_BYTES,
+    MAX_NUMBER,
     MAX_PADDED_BYTES,
     MAX_TEXT_BYTES,
     Content,
@@ -24,8 +26,8 @@ from securechat.wire.content import (
 ID = MessageId(b"m" * 16)
 REPLY = MessageId(bytes(range(16)))
 REPLIES = st.none() | st.binary(min_size=16, max_size=16).map(MessageId)
-COUNTERS = st.integers(1, MAX_U64)
-TIMES = st.integers(0, MAX_U64)
+COUNTERS = st.integers(1, MAX_NUMBER)
+TIMES = st.integers(0, MAX_NUMBER)
 
 
 def text(value: str | bytes, *, counter: int = 1, reply_to: MessageId | None = None) -> Content:
@@ -89,6 +91,17 @@ def test_a_session_refresh_has_no_body() -> None:
         encode_content(Content(ContentKind.SESSION_REFRESH, ID, 1, 0, None, b"x"))
     with pytest.raises(WireError):
         parse_content(encode_content(refresh) + b"x")
+
+
+def test_numbers_that_a_store_cannot_hold_are_refused_in_both_directions() -> None:
+    largest = replace(text("x", counter=MAX_NUMBER), sent_ms=MAX_NUMBER)
+    raw = encode_content(largest)
+    numbers = MAX_NUMBER.to_bytes(8, "big")
+    for at in (raw.index(numbers), raw.rindex(numbers)):
+        with pytest.raises(WireError):
+            parse_content(raw[:at] + b"\x80" + bytes(7) + raw[at + 8 :])
+    with pytest.raises(WireError):
+        encode_content(replace(largest, counter=MAX_NUMBER + 1))
 
 
 def test_a_counter_starts_at_one() -> None:
