@@ -1,12 +1,12 @@
 """Records refusals in transactions of their own, without letting a flood of them fill the audit log.
 
-Equal refusals beyond a budget are counted, and the count goes into ``n`` of the next entry of their kind;
-nothing is dropped. A crash loses at most the counts of the last few seconds, never the first refusals of a
-kind.
+Refusals of one kind (actor, act, reason) beyond a budget are counted, and the count goes into ``n`` of the
+next entry of their kind; nothing is dropped. Such an entry says of object, device and request only what all
+of them share. A crash loses at most the counts of the last few seconds, never the first refusals of a kind.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
@@ -31,7 +31,11 @@ class EventWriter(Protocol):
 
 
 class RefusalLog:
-    """Writes refusals; ``flush`` writes what was only counted."""
+    """Writes refusals; ``flush`` writes what was only counted.
+
+    INVARIANT: a count is either held or on its way to the disk, never both and, unless the process ends,
+    never neither.
+    """
 
     def __init__(self, writer: EventWriter, clock: Clock) -> None:
         self._writer = writer
@@ -49,31 +53,61 @@ class RefusalLog:
         except RateLimitedError:
             self._hold(kind, event)
             if len(self._held) > MAX_KINDS:
-                await self._write((self._held.popitem(last=False)[1],))
+                await self._write_counts(dict([self._held.popitem(last=False)]))
         else:
-            await self._write((self._joined(self._held.pop(kind, None), event),))
+            held = self._held.pop(kind, None)
+            counted = {} if held is None else {kind: held}
+            await self._write_counts(counted, event if held is None else _joined(held, event))
 
     async def flush(self) -> None:
         """Write every count. Raises StoreError and AuditUnavailableError, and then keeps the counts."""
-        counted = dict(self._held)
+        counted, self._held = self._held, OrderedDict()
         if counted:
-            await self._write(tuple(counted.values()))
-        for kind, event in counted.items():
-            if self._held.get(kind) is event:
-                del self._held[kind]
-            elif kind in self._held:
-                self._held[kind] = replace(self._held[kind], n=self._held[kind].n - event.n)
+            await self._write_counts(counted)
 
-    def _hold(self, kind: str, event: AuditEvent) -> None:
-        self._held[kind] = self._joined(self._held.get(kind), event)
+    async def _write_counts(self, counted: Mapping[str, AuditEvent], one: AuditEvent | None = None) -> None:
+        """Write ``counted``, which is held no longer, or ``one`` in its place; hold it again on failure.
 
-    @staticmethod
-    def _joined(held: AuditEvent | None, event: AuditEvent) -> AuditEvent:
-        return event if held is None else replace(event, n=held.n + event.n)
+        Whoever is cancelled meanwhile leaves a transaction behind that is carried out all the same.
+        """
+        events = tuple(counted.values()) if one is None else (one,)
 
-    async def _write(self, events: tuple[AuditEvent, ...]) -> None:
         def work(tx: AuditRecorder) -> None:
             for event in events:
                 tx.record(event)
 
-        await self._writer.write(work)
+        try:
+            await self._writer.write(work)
+        except Exception:
+            for kind, event in counted.items():
+                later = self._held.get(kind)
+                self._held[kind] = event if later is None else _joined(event, later)
+            raise
+
+    def _hold(self, kind: str, event: AuditEvent) -> None:
+        held = self._held.get(kind)
+        self._held[kind] = event if held is None else _joined(held, event)
+
+
+def _joined(first: AuditEvent, event: AuditEvent) -> AuditEvent:
+    """Tell both as one entry, which states only what both share: never one object for the acts on many."""
+    a, b = first.actor, event.actor
+    return replace(
+        event,
+        n=first.n + event.n,
+        actor=replace(
+            b,
+            roles=b.roles if a.roles == b.roles else (),
+            device=_shared(a.device, b.device),
+            session=_shared(a.session, b.session),
+            mfa=_shared(a.mfa, b.mfa),
+        ),
+        object=_shared(first.object, event.object),
+        org=_shared(first.org, event.org),
+        policy=_shared(first.policy, event.policy),
+        request_id=_shared(first.request_id, event.request_id),
+    )
+
+
+def _shared(first: T | None, second: T | None) -> T | None:
+    return second if first == second else None

@@ -1,5 +1,10 @@
 """Refusals: each is recorded, floods as counts, nothing is lost while the process lives."""
 
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,10 +13,24 @@ from support.server_parts import HandClock, Journal
 
 from audit.catalogue import EventType
 from audit.errors import AuditUnavailableError
-from audit.event import Actor, AuditEvent, Outcome, uuid7
+from audit.event import Actor, AuditEvent, ObjectRef, Outcome, uuid7
+from audit.recorder import AuditRecorder
 from securechat.web.refusals import BUDGET, RefusalLog
 
 RANDOM = RepeatableRandom("refusals")
+T = TypeVar("T")
+
+
+class SlowJournal(Journal):
+    """Writes only while its gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def write(self, work: Callable[[AuditRecorder], T]) -> T:
+        await self.gate.wait()
+        return await super().write(work)
 
 
 def refusal(actor: str = "ana", reason: str = "default-deny") -> AuditEvent:
@@ -82,6 +101,62 @@ async def test_a_refusal_that_cannot_be_recorded_is_an_error() -> None:
     journal.broken = True
     with pytest.raises(AuditUnavailableError):
         await RefusalLog(journal, HandClock()).record(refusal())
+
+
+async def test_a_refusal_during_a_flush_is_not_counted_twice() -> None:
+    journal, clock = SlowJournal(), HandClock()
+    log = RefusalLog(journal, clock)
+    journal.gate.set()
+    for _ in range(BUDGET.burst + 5):
+        await log.record(refusal())
+    clock.advance(5)
+    journal.gate.clear()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(log.flush())
+        await asyncio.sleep(0)
+        tasks.create_task(log.record(refusal()))
+        await asyncio.sleep(0)
+        journal.gate.set()
+    await log.flush()
+    assert sum(event.n for event in journal.events) == BUDGET.burst + 5 + 1
+
+
+async def test_a_count_survives_a_refusal_that_cannot_be_recorded() -> None:
+    journal, clock = Journal(), HandClock()
+    log = RefusalLog(journal, clock)
+    for _ in range(BUDGET.burst + 5):
+        await log.record(refusal())
+    clock.advance(5)
+    journal.broken = True
+    with pytest.raises(AuditUnavailableError):
+        await log.record(refusal())
+    journal.broken = False
+    await log.flush()
+    assert sum(event.n for event in journal.events) == BUDGET.burst + 5
+
+
+async def test_a_count_names_no_object_device_or_request_that_only_some_refusals_had() -> None:
+    journal = Journal()
+    log = RefusalLog(journal, HandClock())
+    for number in range(BUDGET.burst + 10):
+        actor = Actor(id="ana", device=str(number % 2 + 1), session=f"s{number}", roles=("patient",))
+        about = ObjectRef("account", f"u-{number}")
+        await log.record(replace(refusal(), actor=actor, object=about, request_id=f"request-{number}"))
+    await log.flush()
+    told = journal.events[-1]
+    assert told.n == 10
+    assert (told.object, told.request_id, told.actor.device, told.actor.session) == (None,) * 4
+    assert told.actor.roles == ("patient",)
+
+
+async def test_a_count_names_the_object_that_all_refusals_had() -> None:
+    journal = Journal()
+    log = RefusalLog(journal, HandClock())
+    about = ObjectRef("account", "u-1")
+    for _ in range(BUDGET.burst + 10):
+        await log.record(replace(refusal(), object=about))
+    await log.flush()
+    assert journal.events[-1].object == about
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2000), st.booleans()), max_size=200))
