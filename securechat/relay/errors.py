@@ -20,9 +20,15 @@ class RelayError(SecureChatError):
 
 
 class UnknownRecipientError(RelayError):
-    """There is no such account, or the account has no such device."""
+    """There is no such account, or the account has no such device.
+
+    The text is always the same: it must not tell whether the account exists in another organisation.
+    """
 
     code = "unknown_recipient"
+
+    def __init__(self) -> None:
+        super().__init__("there is no such device")
 
 
 class MessageTooLargeError(RelayError):

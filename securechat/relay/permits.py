@@ -64,12 +64,12 @@ class Permits:
         if account is None or recipient.device not in await self._directory.devices(recipient.user):
             code = UnknownRecipientError.code
             await self._authority.record_unresolved(present, Action.MESSAGE_SEND, code, request_id=request_id)
-            raise UnknownRecipientError("there is no such device")
+            raise UnknownRecipientError
         ruling = self._authority.decide(present, Action.MESSAGE_SEND, self._resources.account(account))
         if not ruling.allowed:
             await self._authority.record_refusal(present, ruling, request_id=request_id)
             if account.org != present.principal.org:
-                raise UnknownRecipientError("there is no such device")
+                raise UnknownRecipientError
             raise AccessDeniedError(ruling.reason)
         return DevicePermit(present, ruling, self._authority, request_id)
 

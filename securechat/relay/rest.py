@@ -128,7 +128,7 @@ class MessagesApi:
         request[_NEW_MESSAGE] = message
         account = await self._directory.account(UserId(message.user))
         if account is None or message.device not in await self._directory.devices(UserId(message.user)):
-            raise UnknownRecipientError("there is no such device")
+            raise UnknownRecipientError
         return self._resources.account(account)
 
     async def own_mailbox(self, request: web.Request, caller: Caller) -> Resource:

@@ -13,6 +13,7 @@ from support.relay_server import RelayServer, TestDevice, enroll, make_device
 from support.server_parts import HandClock, b64
 
 from securechat.base64url import decode_base64url
+from securechat.ids import org_id
 from securechat.relay.bus import InProcessBus
 from securechat.relay.limits import RelayLimits
 from securechat.relay.mailbox import Quota
@@ -130,6 +131,17 @@ async def test_what_a_bot_sends_reaches_a_connected_device_at_once(
         assert (await lee.delivered(1))[0].message_id == (1).to_bytes(16, "big")
         await pat.send(LEE, 2, ephemeral=True)
         assert (await lee.delivered(1))[0].seq == 0
+
+
+async def test_an_account_of_another_organisation_looks_exactly_like_none(
+    server: RelayServer, http: aiohttp.ClientSession
+) -> None:
+    pat, far = await log_in(http, server, PAT), make_device("far", org=org_id("org-2"))
+    enroll(server.accounts, far)
+    status, known = await pat.send(far, 1)
+    assert (status, known["code"]) == (404, "unknown_recipient")
+    unknown = (await pat.send(make_device("nobody"), 1))[1]
+    assert {**known, "request_id": ""} == {**unknown, "request_id": ""}
 
 
 async def test_refusals_are_problems_with_stable_codes(
