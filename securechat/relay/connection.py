@@ -97,9 +97,7 @@ class Connection:
 
     async def leave(self) -> None:
         """Give up what this connection holds, once all its sends are settled."""
-        while self._unanswered:
-            self._room.clear()
-            await self._room.wait()
+        await self._all_answered()
         self._services.connections.remove_sender(self._number)
         self._services.intake.forget(self._number)
 
@@ -159,6 +157,8 @@ class Connection:
             permit = await self._permit(recipient)
         except (UnknownRecipientError, AccessDeniedError, StoreError, AuditError) as error:
             refusal = _refusal_of(error)
+            if refusal.retryable:
+                await self._all_answered()  # INVARIANT: an earlier send that is refused too holds the lane
             self._services.intake.refused((self._number, recipient), message, refusal)
             self._tell_refused(message, refusal)
             return
@@ -183,6 +183,12 @@ class Connection:
                 permit=permit,
             )
         )
+
+    async def _all_answered(self) -> None:
+        """Wait until no send of this connection is under way."""
+        while self._unanswered:
+            self._room.clear()
+            await self._room.wait()
 
     async def _wait_for_room(self) -> None:
         """Do not read on while too many sends wait for their commit: the socket is the queue then."""

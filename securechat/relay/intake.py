@@ -54,6 +54,7 @@ class Intake:
         self._acks: dict[int, PermittedAck] = {}
         self._busy = False
         self._scheduled = False
+        self._draining = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._logger = get_logger("relay")
@@ -78,7 +79,7 @@ class Intake:
     def ack(self, ack: Ack, permit: Permit) -> None:
         """Take one acknowledgement; only the highest of a mailbox is kept. Errors of it are not told."""
         known = self._acks.get(ack.mailbox)
-        if known is None or known.ack.epoch != ack.epoch or known.ack.seq < ack.seq:
+        if known is None or known.ack.epoch != ack.epoch or _is_newer(ack, known.ack):
             self._acks[ack.mailbox] = PermittedAck(ack, permit)
         self._rules.fault("ack.received")
         self._begin_later(ACK_LINGER_S)
@@ -105,7 +106,12 @@ class Intake:
         self._holds.forget(connection)
 
     async def drain(self) -> None:
-        """Wait until everything taken so far is settled."""
+        """Wait until every send taken so far is settled.
+
+        From now on acknowledgements are tried once: a disk that stays full must not keep the server from
+        stopping, and a device repeats what is not acknowledged.
+        """
+        self._draining = True
         while not self._idle.is_set():
             await self._idle.wait()
 
@@ -190,9 +196,10 @@ class Intake:
         """Begin the next batch; acknowledgements that could not be written ``wait`` a while, if alone."""
         if self._pending or (self._acks and not wait):
             self._begin()
-        elif self._acks:
+        elif self._acks and not self._draining:
             self._begin_later(ACK_RETRY_S)
         else:
+            self._acks.clear()
             self._idle.set()
 
     async def _finish_acks(
@@ -205,7 +212,7 @@ class Intake:
             self._logger.warning("acks.kept", exc_info=error)
             for each in acks:
                 newer = self._acks.get(each.ack.mailbox)
-                if newer is None or newer.ack.seq < each.ack.seq:
+                if newer is None or _is_newer(each.ack, newer.ack):
                     self._acks[each.ack.mailbox] = each
             return False
         self._rules.fault("ack.committed")
@@ -235,3 +242,8 @@ class Intake:
         self._settle(list(zip(batch, outcomes, strict=True)))
         if self._rules.fault is not no_fault:
             asyncio.get_running_loop().call_soon(self._rules.fault, "accept.answered")
+
+
+def _is_newer(ack: Ack, known: Ack) -> bool:
+    """Tell whether ``ack`` counts more than ``known``: it is higher, or its connection fenced the other."""
+    return (ack.fence or 0, ack.seq) > (known.fence or 0, known.seq)

@@ -8,9 +8,12 @@ import pytest
 from sqlalchemy import Connection
 from support.relay_peer import RelayPeer
 from support.relay_server import RelayServer, TestDevice, enroll, make_device
-from support.server_parts import HandClock
+from support.server_parts import HandClock, MemoryAccounts
 
-from securechat.ids import org_id
+from securechat.errors import StoreError
+from securechat.ids import UserId, org_id
+from securechat.relay.limits import RelayLimits
+from securechat.web.accounts import AccountInfo
 from securechat.wire.frames import FLAG_EPHEMERAL, FLAG_URGENT, Deliver, Error, Ping, Pong, QueueEmpty
 
 PAT = make_device("pat", 1, "patient")
@@ -32,6 +35,19 @@ async def server(tmp_path: Path) -> AsyncIterator[RelayServer]:
 def peer(server: RelayServer, device: TestDevice) -> RelayPeer:
     token = server.app.token(device.address.user, *device.roles, org=device.org)
     return RelayPeer(server.url, device, token)
+
+
+class FlakyAccounts(MemoryAccounts):
+    """Cannot be read once: at the look-up of dr.lee's account with the number ``fail_at``, from then on."""
+
+    fail_at = 0
+
+    async def account(self, user: UserId) -> AccountInfo | None:
+        if user == LEE.address.user and self.fail_at:
+            self.fail_at -= 1
+            if not self.fail_at:
+                raise StoreError("the database cannot be read")
+        return await super().account(user)
 
 
 async def rows(server: RelayServer, table: str) -> int:
@@ -283,6 +299,29 @@ async def test_without_an_audit_log_nothing_is_accepted_and_afterwards_everythin
             await pat.send(LEE.address, number)
         await pat.accepted(3)
         assert [int.from_bytes(each.message_id, "big") for each in await lee.delivered(3)] == [1, 2, 3]
+
+
+async def test_a_refused_permission_does_not_let_a_message_overtake_the_one_before_it(
+    tmp_path: Path,
+) -> None:
+    accounts = FlakyAccounts()
+    server = RelayServer(
+        tmp_path / "server.db", HandClock(), accounts=accounts, limits=RelayLimits(permit_s=0)
+    )
+    enroll(accounts, PAT)
+    enroll(accounts, LEE)
+    await server.start()
+    async with peer(server, PAT) as pat, peer(server, LEE) as lee:
+        await lee.expect(QueueEmpty)
+        await pat.expect(QueueEmpty)
+        accounts.fail_at = 2
+        first, second = await pat.send(LEE.address, 1), await pat.send(LEE.address, 2)
+        assert await pat.accepted_until_error() == [first]
+        assert [(error.code, error.message_id) for error in pat.errors] == [("store_unavailable", second)]
+        await pat.send(LEE.address, 2)
+        assert await pat.accepted(1) == [second]
+        assert [each.message_id for each in await lee.delivered(2)] == [first, second]
+    await server.stop()
 
 
 async def test_a_refusal_of_one_recipient_does_not_hold_up_another(server: RelayServer) -> None:
