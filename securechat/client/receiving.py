@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from securechat.client.arrival_order import with_choice
 from securechat.client.config import ClientConfig
 from securechat.client.peers import PeerBook, accept_waiting, find_device, shown_key
 from securechat.client.ports import Storage, Transaction
@@ -29,7 +30,7 @@ from securechat.protocol.fingerprint import safety_number
 from securechat.protocol.pqxdh import PeerDevice
 from securechat.protocol.prekeys import PreKeyPool
 from securechat.protocol.records import encode_record, parse_record
-from securechat.protocol.session import adopt, decrypt
+from securechat.protocol.session import decrypt
 from securechat.wire.content import Content, ContentKind, UnknownContent, parse_content, unpad
 from securechat.wire.frames import Deliver
 from securechat.wire.messages import MessageKind, PreKeyMessage, message_kind, parse_prekey_message
@@ -193,21 +194,15 @@ class Receiver:
         self, tx: Transaction, device: PeerDevice, raw: bytes, prekey: PreKeyMessage | None
     ) -> Content | UnknownContent | None:
         """Decrypt and save the moved state. None: it opened, and what it holds is malformed."""
-        body = tx.sessions.load(device.address)
+        body, now_ms = tx.sessions.load(device.address), self.sealer.clock.now_ms()
+        held = None if body is None else parse_record(body)
         pool = self.no_prekeys if prekey is None else load_pool_for(tx, prekey.handshake)
         if pool is None:
             raise NoSessionError("this device has no prekeys yet")
-        opened = decrypt(
-            self.sealer.own,
-            device,
-            None if body is None else parse_record(body),
-            pool,
-            raw,
-            now_ms=self.sealer.clock.now_ms(),
-        )
+        opened = decrypt(self.sealer.own, device, held, pool, raw, now_ms=now_ms)
         content, record = _parsed(opened.plaintext), opened.record
-        if content is not None and content.kind == ContentKind.SESSION_REFRESH:
-            record = adopt(record, raw)
+        if content is not None:
+            record = with_choice(tx, device.address, held, record, content, raw=raw, now_ms=now_ms)
         tx.sessions.save(device.address, encode_record(record))
         save_pool_change(tx, pool, opened.prekeys)
         return content

@@ -45,13 +45,16 @@ class PeerDeviceRecord:
     """What is counted for one device of a peer.
 
     ``sent`` is the last content counter; ``refreshed_ms`` the time of the last automatic new session (0:
-    never); ``refresh_due`` says that one is to be made.
+    never); ``refresh_due`` says that one is to be made. ``received`` and ``received_ms`` are counter and time
+    of the newest content that came from the device.
     """
 
     address: ProtocolAddress
     sent: int = 0
     refreshed_ms: int = 0
     refresh_due: bool = False
+    received: int = 0
+    received_ms: int = 0
 
 
 class MessageState(IntEnum):

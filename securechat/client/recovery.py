@@ -1,7 +1,8 @@
 """What follows when the store turns out to be an older copy of itself (docs/reference/client.md, "Restore").
 
 Chains that were used since then would be used again, so no session of the old copy sends or opens anything
-more: each is made anew, its peer is told by the new session, and the application by an event.
+more: each is made anew, its peer is told by the new session, and the application by an event. Counters jump
+to the time, so that what is sent now does not look older than what was sent before.
 """
 
 from dataclasses import replace
@@ -19,7 +20,9 @@ def remake_sessions(tx: Transaction, own: LocalDevice, *, now_ms: int, random_by
     """Drop every session, have each made anew, and publish prekeys under ids that were never used."""
     for address in tx.sessions.addresses():
         tx.sessions.remove(address)
-        tx.peers.save_device(replace(tx.peers.device(address), refresh_due=True))
+        counters = tx.peers.device(address)
+        ahead = max(counters.sent, now_ms)  # above all that was counted since, at a message in a millisecond
+        tx.peers.save_device(replace(counters, sent=ahead, refresh_due=True))
     pool = load_whole_pool(tx)
     if pool is not None:
         skipped = skip_ids(pool, random_bytes)

@@ -268,9 +268,8 @@ class Sender:
 
     def _end_refresh(self, tx: Transaction, address: ProtocolAddress) -> None:
         counters = tx.peers.device(address)
-        tx.peers.save_device(
-            type(counters)(address, counters.sent, self._sealer.clock.now_ms(), refresh_due=False)
-        )
+        now_ms = self._sealer.clock.now_ms()
+        tx.peers.save_device(replace(counters, refreshed_ms=now_ms, refresh_due=False))
 
 
 def text_bytes(text: str) -> bytes:

@@ -9,7 +9,9 @@ sides (docs/format/records.md):
   eight of them do in one of higher id: the peer writes there, so it cannot open ours;
 - the peer may say so itself (``adopted``), and then the first one does;
 - once ours is answered, two messages in an archived session of lower id make that one current, or eight in
-  one of higher id, with none in the current session between them. Messages that others overtook do not count.
+  one of higher id, with none in the current session between them. Messages that others overtook do not count;
+- a message older than others that the peer's device has sent, by the counter in its content, changes nothing
+  of this (``unswayed``): a relay may have held it back until a thief of that time knows its session.
 """
 
 from typing import Final
@@ -65,6 +67,20 @@ def placed(record: SessionRecord | None, peer: bytes, session: SessionState, now
         kept = (session, *archived)[:MAX_ARCHIVED]
         return SessionRecord(generation, peer, record.strays, current, kept)
     return SessionRecord(generation, peer, 0, session, (current, *archived)[:MAX_ARCHIVED])
+
+
+def unswayed(before: SessionRecord, after: SessionRecord) -> SessionRecord:
+    """Return ``after``, the record with an old message opened, with the choice as in ``before``.
+
+    The session that was current stays so, and the message does not count as a stray. Both records belong to
+    the same keys of the peer.
+    """
+    name = before.current.session_id
+    if after.current.session_id == name:
+        return replace(after, strays=before.strays)
+    current = next(session for session in after.archived if session.session_id == name)
+    others = tuple(session for session in after.archived if session is not current)
+    return replace(after, strays=before.strays, current=current, archived=(after.current, *others))
 
 
 def adopted(record: SessionRecord, session: SessionState) -> SessionRecord:

@@ -159,7 +159,7 @@ async def test_peers_and_their_devices_are_kept(store: Storage) -> None:
     await store.write(lambda tx: tx.peers.save(replace(peer, waiting_list=b"new")))
     assert await store.read(lambda tx: tx.peers.load(LEE.user)) == replace(peer, waiting_list=b"new")
     assert await store.read(lambda tx: tx.peers.device(LEE)) == PeerDeviceRecord(LEE)
-    due = PeerDeviceRecord(LEE, sent=3, refreshed_ms=9, refresh_due=True)
+    due = PeerDeviceRecord(LEE, sent=3, refreshed_ms=9, refresh_due=True, received=4, received_ms=7)
     await store.write(lambda tx: tx.peers.save_device(due))
     assert await store.read(lambda tx: tx.peers.device(LEE)) == due
     assert await store.read(lambda tx: tx.peers.refresh_due()) == (LEE,)

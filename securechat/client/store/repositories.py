@@ -187,21 +187,26 @@ class SqlPeers(_Repository):
         )
 
     def device(self, address: ProtocolAddress) -> PeerDeviceRecord:
-        sql = "SELECT sent, refreshed_ms, refresh_due FROM peer_device WHERE user = ? AND device = ?"
+        sql = (
+            "SELECT sent, refreshed_ms, refresh_due, received, received_ms FROM peer_device"
+            " WHERE user = ? AND device = ?"
+        )
         row = self._db.one(sql, (address.user, address.device))
         if row is None:
             return PeerDeviceRecord(address)
-        return PeerDeviceRecord(address, row[0], row[1], bool(row[2]))
+        return PeerDeviceRecord(address, row[0], row[1], bool(row[2]), row[3], row[4])
 
     def save_device(self, device: PeerDeviceRecord) -> None:
         self._db.run(
-            "INSERT OR REPLACE INTO peer_device VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO peer_device VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 device.address.user,
                 device.address.device,
                 device.sent,
                 device.refreshed_ms,
                 int(device.refresh_due),
+                device.received,
+                device.received_ms,
             ),
         )
 

@@ -120,4 +120,9 @@ CREATE TABLE event (
 );
 """
 
-MIGRATIONS: Final = (_V1,)
+_V2: Final = """
+ALTER TABLE peer_device ADD COLUMN received INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE peer_device ADD COLUMN received_ms INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: Final = (_V1, _V2)

@@ -296,3 +296,15 @@ async def _kept_open(tmp_path: Path, files: list[EncryptedFile]) -> SqlStorage:
     storage = SqlStorage(opener)
     await storage.open()
     return storage
+
+
+def test_a_store_of_the_first_schema_keeps_its_rows() -> None:
+    database = Database(":memory:", None)
+    with database.transaction():
+        for statement in filter(str.strip, MIGRATIONS[0].split(";")):
+            database.run(statement)
+        database.run("INSERT INTO peer_device VALUES ('lee', 1, 3, 9, 1)")
+        database.run("PRAGMA user_version = 1")
+    database.migrate()
+    assert database.run("SELECT * FROM peer_device") == [("lee", 1, 3, 9, 1, 0, 0)]
+    database.close()

@@ -12,6 +12,7 @@ from securechat.protocol.choice import (
     adopted,
     placed,
     settled,
+    unswayed,
 )
 from securechat.protocol.records import MAX_ARCHIVED, SessionRecord, SessionState
 from securechat.wire.messages import MessageKind
@@ -103,6 +104,19 @@ def test_a_session_that_the_peer_made_anew_takes_the_place_of_an_unanswered_one(
     answered = record(MIDDLE, HIGH)
     assert adopted(answered, HIGH) is answered, "late news do not bring an old session back"
     assert adopted(held, HIGH) is held
+
+
+def test_a_message_that_turns_out_to_be_old_leaves_the_choice_as_it_was() -> None:
+    held = replace(record(MIDDLE, session(2), session(3), session(4), session(6)), strays=1)
+    started = unswayed(held, placed(held, PEER, LOW, NOW))
+    assert (started.current, started.strays, started.generation) == (MIDDLE, 1, 8)
+    assert [old.session_id[0] for old in started.archived] == [1, 2, 3, 4]
+    taken_over = arrive(started, started.archived[0])
+    assert taken_over.current.session_id == LOW.session_id
+    kept = unswayed(started, taken_over)
+    assert (kept.current, kept.strays, kept.generation) == (MIDDLE, 1, 9)
+    assert [old.session_id[0] for old in kept.archived] == [1, 2, 3, 4]
+    assert unswayed(held, arrive(held, MIDDLE)).strays == 1
 
 
 def test_a_session_of_the_peer_becomes_current_unless_ours_is_unanswered_and_lower() -> None:
