@@ -25,6 +25,8 @@ EXIT_INTACT: Final = 0
 EXIT_TAMPERED: Final = 1
 EXIT_CANNOT_TELL: Final = 2
 
+_WHAT_TO_GIVE: Final = "give a server's database (with its -wal file, if there is one) or an export (.zip)"
+_ONLY_A_DATABASE: Final = "give a server's database (server.db); a bundle can be verified, not queried"
 _DESCRIPTION: Final = "Verify, query and export a tamper-evident audit log. Nothing here changes a log."
 _EPILOG: Final = """\
 examples:
@@ -67,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     except CheckpointError as exc:
         return _fail(exc, "a key looks like name+1a2b3c4d+base64, a checkpoint is what --remember wrote")
     except SourceError as exc:
-        return _fail(exc, "give a server's database (server.db) or an export bundle (.zip)")
+        return _fail(exc, _WHAT_TO_GIVE)
     except AuditError as exc:
         return _fail(exc, "run: python -m audit verify PATH")
     except BrokenPipeError:
@@ -168,7 +170,7 @@ def _query(arguments: argparse.Namespace) -> int:
     from audit.querying import run_query
 
     if not is_database(arguments.path):
-        raise SourceError("the file is no SQLite database")
+        return _report("the file is no SQLite database", _ONLY_A_DATABASE, SourceError.code)
     return run_query(arguments)
 
 

@@ -19,6 +19,7 @@ from audit.report import LogCopy, Report, StoredRow
 from audit.times import format_time
 
 _PIPE_WIDTH: Final = 180  # columns where the output is no terminal
+_TABLE_WIDTH: Final = 160  # columns below which a table of entries would cut ids and rules short
 _TICK: Final = 1000  # entries between two steps of the progress bar
 
 
@@ -64,15 +65,14 @@ def report_json(report: Report) -> str:
 
 
 def print_entries(entries: list[Entry], next_cursor: int | None) -> None:
-    """Print one page of entries as a table, and how to see the next."""
+    """Print one page of entries and how to see the next: a table, on a narrow terminal a few lines each."""
     console = _console()
-    table = Table(
-        "seq", "time (UTC)", "type", "outcome", "actor", "object", "patient", "reason", "policies", "n"
-    )
-    for entry in entries:
-        table.add_row(*_cells(entry))
-    console.print(table)
-    console.print(Text(f"{len(entries)} entries"))
+    if console.width >= _TABLE_WIDTH:
+        console.print(_table(entries))
+    else:
+        for entry in entries:
+            console.print(_lines(entry), soft_wrap=True)
+    console.print(Text("1 entry" if len(entries) == 1 else f"{len(entries)} entries"))
     if next_cursor is not None:
         console.print(Text(f"There are more: repeat with --cursor {next_cursor}"))
 
@@ -145,6 +145,29 @@ def _findings(report: Report) -> Table:
     if report.more_findings:
         table.add_row("", "", f"and {report.more_findings} more")
     return table
+
+
+def _table(entries: list[Entry]) -> Table:
+    table = Table(
+        "seq", "time (UTC)", "type", "outcome", "actor", "object", "patient", "reason", "policies", "n"
+    )
+    for entry in entries:
+        table.add_row(*_cells(entry))
+    return table
+
+
+def _lines(entry: Entry) -> Text:
+    """Return what ``_cells`` holds, nothing cut: number, time, type, outcome; then who, to what and why."""
+    seq, time, kind, outcome, actor, target, patient, reason, policies, count = _cells(entry)
+    text = Text.assemble(seq, "  ", time, "  ", kind, "  ", outcome)
+    if count:
+        text.append_text(Text.assemble("  (", count, " times)"))
+    indent = "\n" + " " * (len(seq) + 2)
+    text.append_text(Text.assemble(indent, actor))
+    for name, value in (("to ", target), ("patient ", patient), ("because ", reason), ("by ", policies)):
+        if value and not (value is reason and reason.plain == policies.plain):
+            text.append_text(Text.assemble(indent, name, value))
+    return text
 
 
 def _cells(entry: Entry) -> tuple[Text, ...]:

@@ -1,6 +1,8 @@
 """The auditor's command line: verdicts, exit codes, one-line errors, and nothing written unasked."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +97,24 @@ def test_a_query_shows_what_matches_and_how_to_go_on(log: Path, capsys: Capture)
     assert "2 entries" in out
     assert "--cursor 53" in out
     assert "usr_2" not in out
+
+
+def test_on_a_narrow_terminal_a_query_cuts_nothing_short(log: Path, capsys: Capture) -> None:
+    assert main(["query", str(log), "--limit", "3", "--json"]) == 0
+    items = json.loads(capsys.readouterr().out)["items"]
+    reader, terminal = pty.openpty()
+    command = [sys.executable, "-m", "audit", "query", str(log), "--limit", "3"]
+    narrow = {**os.environ, "COLUMNS": "80", "TERM": "dumb"}
+    subprocess.run(command, stdout=terminal, env=narrow, check=True)
+    out = os.read(reader, 65_536).decode()
+    os.close(reader)
+    os.close(terminal)
+    assert "\u2026" not in out
+    assert "3 entries" in out
+    for item in items:
+        assert f"{item['seq']}  " in out
+        assert item["actor"]["id"] in out
+        assert item["type"] in out
 
 
 def test_a_query_as_json_is_the_page_of_the_api(log: Path, capsys: Capture) -> None:
