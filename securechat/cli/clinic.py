@@ -20,6 +20,7 @@ from securechat.ids import OrgId, UserId, org_id, user_id
 from securechat.tokens import TokenMinter, generate_mint_key
 
 DEFAULT_FOLDER: Final = Path(".securechat")
+START_HINT: Final = "./dev run -m securechat serve --dev"
 AUDIENCE: Final = "securechat-dev"
 STORE_KEY_BYTES: Final = 32
 _RANDOM_ID_BYTES: Final = 10
@@ -107,9 +108,7 @@ class Clinic:
         try:
             return (self.folder / "app" / "url").read_text().strip()
         except FileNotFoundError:
-            raise SettingsError(
-                "no server has run here; start one: python -m securechat serve --dev"
-            ) from None
+            raise SettingsError(f"no server has run here; start one: {START_HINT}") from None
 
     def set_url(self, url: str) -> None:
         """Remember the address of the running server."""
@@ -142,9 +141,7 @@ def load_clinic(folder: Path) -> Clinic:
     try:
         listing = msgspec.json.decode((folder / "app" / "clinic.json").read_bytes(), type=ClinicFile)
     except FileNotFoundError:
-        raise SettingsError(
-            f"no local clinic in {folder}; start one: python -m securechat serve --dev"
-        ) from None
+        raise SettingsError(f"no local clinic in {folder}; start one: {START_HINT}") from None
     except msgspec.DecodeError as error:
         raise SettingsError(
             f"the clinic in {folder} is damaged; remove the folder and start again"
@@ -153,10 +150,21 @@ def load_clinic(folder: Path) -> Clinic:
 
 
 def write_private(path: Path, raw: bytes) -> None:
-    """Create ``path`` readable by its owner alone and write ``raw``."""
+    """Create ``path`` readable by its owner alone and write ``raw``, which is on the disk on return.
+
+    A key that a loss of power takes away would leave behind what was signed or encrypted with it.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    if os.name == "posix":  # the name too; elsewhere a folder cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _random_id(prefix: str) -> str:

@@ -15,6 +15,7 @@ from securechat.cli.clinic import write_private
 from securechat.errors import SettingsError, StoreLockedError
 
 LOCK_FILE: Final = "server.lock"
+DATABASE_FILE: Final = "server.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class DataFolder:
     @property
     def database_url(self) -> str:
         """The database's address for SQLAlchemy."""
-        return f"sqlite:///{self.folder.resolve() / 'server.db'}"
+        return f"sqlite:///{self.folder.resolve() / DATABASE_FILE}"
 
     @property
     def vkey_file(self) -> Path:
@@ -53,11 +54,16 @@ class DataFolder:
 
 @contextlib.contextmanager
 def open_data_folder(folder: Path) -> Iterator[DataFolder]:
-    """Make ``folder`` if needed and hold its lock. Raises StoreLockedError if another server has it."""
+    """Make ``folder`` if needed and hold its lock. Raises StoreLockedError if another server has it.
+
+    The database is its owner's alone even in a folder that others may enter; SQLite gives its write-ahead log
+    the same mode.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(descriptor)
+        os.close(os.open(folder / DATABASE_FILE, os.O_RDWR | os.O_CREAT, 0o600))
         yield DataFolder(folder)
     finally:
         os.close(descriptor)
