@@ -4,6 +4,7 @@ WebError (SecureChatError)
 ├── BadRequestError            a header or query parameter is malformed
 ├── UnsupportedMediaError      the body is not JSON
 ├── BodyTooLargeError          the body is longer than its route allows
+├── BodyTooSlowError           the body did not arrive in time
 ├── NotFoundError              no such route
 ├── MethodNotAllowedError      the route does not take this method
 ├── IdempotencyMismatchError   one Idempotency-Key for two different requests
@@ -36,6 +37,12 @@ class BodyTooLargeError(WebError):
     """The body is longer than its route allows."""
 
     code = "body_too_large"
+
+
+class BodyTooSlowError(WebError):
+    """The body did not arrive in time."""
+
+    code = "body_too_slow"
 
 
 class NotFoundError(WebError):

@@ -26,6 +26,7 @@ from securechat.errors import (
 from securechat.web.errors import (
     BadRequestError,
     BodyTooLargeError,
+    BodyTooSlowError,
     IdempotencyMismatchError,
     MethodNotAllowedError,
     NotFoundError,
@@ -61,6 +62,7 @@ STANDARD_PROBLEMS: Final[ProblemTable] = MappingProxyType(
         EntryNotFoundError: Answer(HTTPStatus.NOT_FOUND),
         MethodNotAllowedError: Answer(HTTPStatus.METHOD_NOT_ALLOWED),
         BodyTooLargeError: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        BodyTooSlowError: Answer(HTTPStatus.REQUEST_TIMEOUT, retryable=True),
         UnsupportedMediaError: Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
         InvalidSignatureError: Answer(HTTPStatus.UNPROCESSABLE_ENTITY),
         DeviceListError: Answer(HTTPStatus.UNPROCESSABLE_ENTITY),

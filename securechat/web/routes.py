@@ -5,6 +5,7 @@ A ``Route`` names its action and the resource it is done to, and is authenticate
 WebSocket). A ``PublicRoute`` serves nobody's data and says why. There is no fourth kind.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -19,10 +20,11 @@ from securechat.authz.model import Action, Resource
 from securechat.errors import SecureChatError, SettingsError
 from securechat.web.authorization import Authorizer, Ruling
 from securechat.web.caller import Caller
-from securechat.web.errors import BadRequestError, BodyTooLargeError, UnsupportedMediaError
+from securechat.web.errors import BadRequestError, BodyTooLargeError, BodyTooSlowError, UnsupportedMediaError
 
 DEFAULT_MAX_BODY: Final = 64 * 1024  # bytes
 MAX_IDEMPOTENCY_KEY: Final = 128  # characters
+BODY_SECONDS: Final = 30.0  # for a whole body
 _READ_BYTES: Final = 64 * 1024
 
 T = TypeVar("T")
@@ -75,7 +77,7 @@ class Incoming:
     async def json(self, kind: type[T]) -> T:
         """Return the body as ``kind``.
 
-        Raises UnsupportedMediaError, BodyTooLargeError and BadRequestError; the text names the field.
+        Raises UnsupportedMediaError, BadRequestError, whose text names the field, and as ``body``.
         """
         if self.request.content_type != "application/json":
             raise UnsupportedMediaError("the body must be application/json")
@@ -88,9 +90,20 @@ class Incoming:
             raise BadRequestError("the body is not JSON") from error
 
     async def body(self) -> bytes:
-        """Return the body, at most as long as the route allows. Raises BodyTooLargeError."""
+        """Return the body, at most as long as the route allows.
+
+        Raises BodyTooLargeError, and BodyTooSlowError unless it is complete within ``BODY_SECONDS``: a peer
+        that sends a byte now and then would hold its connection for ever.
+        """
         if (self.request.content_length or 0) > self._max_body_bytes:
             raise BodyTooLargeError(f"the body is longer than {self._max_body_bytes} bytes")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._read_body()
+        except TimeoutError as error:
+            raise BodyTooSlowError(f"the body did not arrive within {BODY_SECONDS:g} seconds") from error
+
+    async def _read_body(self) -> bytes:
         body = bytearray()
         async for chunk in self.request.content.iter_chunked(_READ_BYTES):
             body += chunk

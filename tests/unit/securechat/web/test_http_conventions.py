@@ -12,6 +12,7 @@ from support.guarded_server import CANARY, Answer, World, echo, greet, problem
 
 from securechat.errors import StoreFullError
 from securechat.logs import configure_logging
+from securechat.web import routes
 from securechat.web.routes import Call, json_response
 
 
@@ -46,6 +47,23 @@ async def test_a_body_without_a_length_is_cut_at_the_limit(world: World) -> None
     header = {**await world.session(), "Content-Type": "application/json"}
     response = await world.client.post("/v1/thing", data=endless(), headers=header)
     assert await problem(response) == (413, "body_too_large", False)
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = asyncio.Event()
+
+    async def unfinished() -> AsyncIterator[bytes]:
+        yield b'{"text":'
+        await never.wait()
+
+    await world.start(world.route(echo, method="POST"))
+    header = {**await world.session(), "Content-Type": "application/json"}
+    monkeypatch.setattr(routes, "BODY_SECONDS", 0.01)
+    response = await world.client.post("/v1/thing", data=unfinished(), headers=header)
+    assert await problem(response) == (408, "body_too_slow", True)
+    assert world.told()[-1] == ("prekey.count", "error", "body_too_slow")
 
 
 async def test_a_bad_body_is_described_without_being_repeated(world: World) -> None:
