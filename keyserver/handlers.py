@@ -40,12 +40,12 @@ from securechat.wire.prekeys import parse_upload
 
 CLAIMS_BY_REQUESTER: Final = RateLimit("claims", burst=200, window_s=200)
 CLAIMS_OF_TARGET: Final = RateLimit("claims-target", burst=200, window_s=400)
-CLAIMS_OF_PAIR: Final = RateLimit("claims-pair", burst=20, window_s=1200)  # one requester, one target device
+CLAIMS_OF_PAIR: Final = RateLimit("claims-pair", burst=20, window_s=1200)  # one user, one target device
 ENROLLMENTS: Final = RateLimit("enrollments", burst=20, window_s=3600)
 
 
 class ClaimLimits(msgspec.Struct, frozen=True):
-    """How many bundles one device may ask for, one device may be asked for, and both together."""
+    """How many bundles one user may ask for, one device may be asked for, and both together."""
 
     requester: RateLimit = CLAIMS_BY_REQUESTER
     target: RateLimit = CLAIMS_OF_TARGET
@@ -133,11 +133,11 @@ class KeyHandlers:
         return self.resources.account(info)
 
     def _take_claim(self, caller: ProtocolAddress, target: ProtocolAddress) -> Allowance:
-        asking, asked = f"{caller.user}/{caller.device}", f"{target.user}/{target.device}"
-        allowance = self._by_requester.take(
-            asking
-        )  # first: whoever asks too much uses up nobody else's limit
-        self._of_pair.take(f"{asking} {asked}")
+        """Count a claim. By user: with a limit for each device, many devices could drain a target."""
+        asked = f"{target.user}/{target.device}"
+        # the requester's limit first: whoever asks too much uses up nobody else's
+        allowance = self._by_requester.take(caller.user)
+        self._of_pair.take(f"{caller.user} {asked}")
         self._of_target.take(asked)
         return allowance
 

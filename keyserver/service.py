@@ -1,6 +1,7 @@
 """What the key server does, one transaction each: enrol devices, publish prekeys, hand out bundles."""
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
 
 from audit.event import AuditEvent
@@ -138,17 +139,18 @@ class KeyService:
         UnknownUserError, UnknownDeviceError, NoPreKeysError and IdempotencyMismatchError.
         """
         now_ms = self._clock()
+        kept_key = None if key is None else _kept_key(key)
 
         def work(tx: Tx) -> HandedOut:
             device_list = _device_list_of(tx, target)
             tx.record(event)
-            bundle = _claimed_before(tx, caller, target, key, now_ms)
+            bundle = _claimed_before(tx, caller, target, kept_key, now_ms)
             if bundle is None:
                 before = store.count_prekeys(tx.connection, target, now_ms)
                 bundle = _take_bundle(tx, target, now_ms)
                 if not before.low and store.count_prekeys(tx.connection, target, now_ms).low:
                     tx.record(low_event)
-                _remember(tx, caller, key, ClaimRow(target, bundle), now_ms)
+                _remember(tx, caller, kept_key, ClaimRow(target, bundle), now_ms)
             return HandedOut(device_list, bundle)
 
         return await self._database.write(work)
@@ -216,6 +218,11 @@ def _assemble(target: ProtocolAddress, signed: bytes, kem: bytes, one_time: byte
     if isinstance(parsed_one_time, SignedKemPreKey):
         raise NoPreKeysError("the device has no prekeys in date")
     return encode_bundle(PreKeyBundle(target, parsed_signed, parsed_kem, parsed_one_time))
+
+
+def _kept_key(key: str) -> str:
+    """Return what is stored of an Idempotency-Key: the caller's words are no business of this database."""
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _remember(tx: Tx, caller: ProtocolAddress, key: str | None, claim: ClaimRow, now_ms: int) -> None:

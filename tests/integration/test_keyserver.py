@@ -237,6 +237,28 @@ async def test_claims_are_limited_by_requester_by_target_and_by_pair(tmp_path: P
         assert (await server.told()).count(("prekey.fetch", "error", "rate_limited")) >= 2
 
 
+async def test_a_second_device_of_a_requester_gets_no_second_allowance(tmp_path: Path) -> None:
+    limits = ClaimLimits(pair=RateLimit("claims-pair", burst=3, window_s=300))
+    async with running_key_server(tmp_path, HandClock(), limits=limits) as server:
+        await server.join(LEE, "clinician")
+        phone = await server.join(ANA, "patient")
+        token = server.app.token("ana", "patient")
+        both = following(ANA.device_list, *ANA.device_list.value.devices, laptop_record())
+        assert (await server.enroll(LAPTOP, token, device_list=both.encode())).status == 201
+        laptop = f"Session {(await server.log_in(LAPTOP, token)).body['session']}"
+        statuses = [(await server.claim(LEE, session)).status for session in (phone, laptop) * 2]
+        assert statuses == [200, 200, 200, 429]
+
+
+async def test_the_words_of_an_idempotency_key_are_not_stored(server: KeyServer) -> None:
+    await server.join(ANA, "patient")
+    lee = await server.join(LEE, "clinician")
+    first = await server.claim(ANA, lee, key="canary: for Ana Moreau")
+    assert (await server.claim(ANA, lee, key="canary: for Ana Moreau")).body == first.body
+    files = [path.read_bytes() for path in server.path.parent.iterdir() if path.is_file()]
+    assert not any(b"Moreau" in content for content in files)
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
