@@ -93,7 +93,7 @@ def _circumstances() -> argparse.ArgumentParser:
     when.add_argument("--hour", type=int, choices=range(24), default=USUAL.hour, metavar="0-23")
     when.add_argument("--now", type=_moment, default=USUAL.now_ms, metavar="2026-01-05T10:00:00Z")
     when.add_argument(
-        "--purpose", type=Purpose, default=USUAL.purpose, metavar="WORD", help=", ".join(Purpose)
+        "--purpose", type=_purpose, default=USUAL.purpose, metavar="WORD", help=", ".join(Purpose)
     )
     return parser
 
@@ -105,7 +105,17 @@ def _action(text: str) -> Action:
 
 
 def _moment(text: str) -> int:
-    return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()) * 1000
+    try:
+        moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError("no time such as 2026-01-05T10:00:00Z") from None
+    return int(moment.timestamp()) * 1000
+
+
+def _purpose(text: str) -> Purpose:
+    if text not in list(Purpose):
+        raise argparse.ArgumentTypeError(f"no such purpose; there are {', '.join(Purpose)}")
+    return Purpose(text)
 
 
 def _reporting(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -133,7 +143,8 @@ def _test(args: argparse.Namespace) -> int:
     report = run_cases(tree, point.roles, [policy.id for policy in point.policies], point.decide)
     for name in report.uncovered:
         _say(f"note: no case is decided by {name}")
-    _say(f"{report.passed} cases hold, {len(report.problems)} do not")
+    failed = len(report.problems)
+    _say(f"{report.passed} cases hold, {failed} {'does' if failed == 1 else 'do'} not")
     failures = point.failures()
     return _found(failures) if failures else ExitCode.OK
 

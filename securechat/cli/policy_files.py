@@ -17,7 +17,7 @@ def load_tree(folder: Path) -> PolicyTree:
     not UTF-8, and for a file that has no place in a tree (misspelt, its rules would be lost in silence).
     """
     if not folder.is_dir():
-        raise InvalidPolicyTreeError([Problem(folder.name or str(folder), 1, "no such folder")])
+        raise InvalidPolicyTreeError([Problem(str(folder), 1, "no such folder")])
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _left_out(path, folder))
     if len(paths) > MAX_FILES:
         raise InvalidPolicyTreeError([Problem(".", 1, f"a tree has at most {MAX_FILES} files")])

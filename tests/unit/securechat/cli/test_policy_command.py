@@ -65,7 +65,7 @@ def test_test_runs_the_cases_and_notes_rules_without_one(run: Run, folder: Path)
     assert status == 1
     assert lines == [
         "note: no case is decided by no-nights",
-        "70 cases hold, 1 do not",
+        "70 cases hold, 1 does not",
         "cases/x.yaml:3: expected allow by office-policy-view, the policies say deny by default-deny",
     ]
 
