@@ -1,7 +1,7 @@
 """The settings of a server process, read from environment variables and command-line options. Pure.
 
-All problems are reported at once, each with the name of its variable. There is no default for what protects:
-the audience, the registered apps, and transport encryption on any address but this machine's own.
+All problems are reported at once, each with the name of its variable or option. There is no default for what
+protects: the audience, the registered apps, and transport encryption on any address but this machine's own.
 """
 
 import re
@@ -122,11 +122,12 @@ class _Source:
         """
         text = self.text(name)
         if text is None and required:
-            self.problems.append(f"{PREFIX}{name.upper()} is missing: {SETTINGS[name]}")
+            self.problems.append(f"{PREFIX}{name.upper()} is missing ({_option(name)}: {SETTINGS[name]})")
         try:
             return parse(fallback if text is None else text)
         except ValueError as error:
-            self.problems.append(f"{PREFIX}{name.upper()} {error}")
+            given = PREFIX + name.upper() if self.options.get(name) is None else _option(name)
+            self.problems.append(f"{given} {error}")
             return parse(fallback)
 
     def finish(self) -> None:
@@ -138,6 +139,11 @@ class _Source:
                 self.problems.append(f"{name} is unknown" + (f"; is {near[0]} meant?" if near else ""))
         if self.problems:
             raise SettingsError("the settings cannot be used: " + "; ".join(self.problems))
+
+
+def _option(name: str) -> str:
+    """Return the command-line option of the setting ``name``."""
+    return "--" + name.replace("_", "-")
 
 
 def _tls(source: _Source) -> TlsFiles | None:
