@@ -27,6 +27,9 @@ from securechat.web.serving import make_runner
 DEV_ORIGIN: Final = "securechat.local/audit"
 READY: Final = "ready"  # the one line that --quiet leaves: "ready URL"
 DEV_PORT: Final = "8440"
+DEV_OPTIONS: Final = frozenset(  # what --dev leaves to be chosen
+    {"port", "policies", "log_format", "mailbox_days", "mailbox_messages", "mailbox_bytes"}
+)
 
 
 def serve(options: Mapping[str, str | None], *, clinic_folder: Path | None, quiet: bool) -> int:
@@ -34,6 +37,9 @@ def serve(options: Mapping[str, str | None], *, clinic_folder: Path | None, quie
 
     Raises SettingsError, PolicyError, StoreError.
     """
+    os.umask(0o077)  # database and log tell who writes to whom: nobody else on the machine reads them
+    if clinic_folder is not None:
+        _check_dev_options(options)
     clinic = seed_clinic(clinic_folder) if clinic_folder else None
     settings = _dev_settings(clinic, options) if clinic else _settings(options)
     with contextlib.ExitStack() as stack:
@@ -122,19 +128,27 @@ def _log_file(clinic: Clinic) -> TextIO:
     return (clinic.folder / "server.log").open("a", buffering=1)
 
 
+def _check_dev_options(options: Mapping[str, str | None]) -> None:
+    """Refuse what a local clinic would leave unheeded."""
+    unused = [name for name, value in options.items() if value is not None and name not in DEV_OPTIONS]
+    if unused:
+        names = ", ".join("--" + name.replace("_", "-") for name in unused)
+        raise SettingsError(f"a local clinic (--dev) does not take {names}")
+
+
 def _dev_settings(clinic: Clinic, options: Mapping[str, str | None]) -> ServerSettings:
-    """The clinic's settings; host and transport stay on this machine."""
+    """The clinic's settings; host and transport stay on this machine. Raises SettingsError."""
     fixed = {
         "data": str(clinic.server_folder),
         "audience": AUDIENCE,
         "app_keys": str(clinic.server_folder / "app-keys"),
         "origin": DEV_ORIGIN,
         "host": "127.0.0.1",
-        "port": options["port"] or DEV_PORT,
-        "policies": options["policies"] or str(POLICIES),
-        "log_format": options["log_format"],
+        "port": DEV_PORT,
+        "policies": str(POLICIES),
     }
-    return read_settings({}, fixed)
+    given = {name: value for name, value in options.items() if value is not None}
+    return read_settings({}, {**fixed, **given})
 
 
 async def _seed_devices(clinic: Clinic) -> None:
@@ -165,7 +179,8 @@ def _welcome(clinic: Clinic, data: DataFolder, server: Server, url: str) -> str:
         f"  {person.handle:14} {person.name:18} {', '.join(person.roles)}" for person in clinic.people
     )
     return f"""\
-A local clinic at {url} (Ctrl-C ends it; everything is in {clinic.folder}, the log in server.log there)
+A local clinic at {url}; Ctrl-C ends it.
+Everything is in {clinic.folder}, the server's log in server.log there.
 
 {people}
 
@@ -180,7 +195,8 @@ Look at the audit log:
   ./dev run -m audit verify {data.folder / "server.db"} --vkey-file {data.vkey_file}
   ./dev run -m audit query {data.folder / "server.db"} --limit 20
 
-policy set {server.policy_set[:16]}...   audit key {server.audit_key}"""
+policy set {server.policy_set[:16]}...
+audit key  {server.audit_key}"""
 
 
 def _say(text: str) -> None:

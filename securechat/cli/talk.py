@@ -46,13 +46,13 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     send.add_argument("--lines", action="store_true", help="each line of standard input is a message")
     send.add_argument("--key", metavar="KEY", help="idempotency key: the same key is never sent twice")
     send.add_argument(
-        "--wait", type=float, default=SEND_PATIENCE_S, metavar="SECONDS", help="for the server (default 60)"
+        "--wait", type=_positive, default=SEND_PATIENCE_S, metavar="SECONDS", help="at most (default 60)"
     )
     send.add_argument("text", nargs="?", help="the text; standard input if absent")
     tail = _add(commands, "tail", "print messages as they arrive, and acknowledge them", _tail)
     tail.add_argument("--json", action="store_true", help="one JSON object a line")
     tail.add_argument("--until-empty", action="store_true", help="end when the mailbox is empty")
-    tail.add_argument("--count", type=int, metavar="N", help="end after N messages")
+    tail.add_argument("--count", type=_count, metavar="N", help="end after N messages")
     whoami = _add(commands, "whoami", "print user id, device and account key", _whoami)
     whoami.add_argument("--json", action="store_true", help="as one JSON object")
     safety = _add(commands, "safety-number", "print the safety number shared with somebody", _safety_number)
@@ -81,7 +81,25 @@ async def _awaited(work: Awaitable[int]) -> int:
 
 
 def _peer(clinic: Clinic, person: Person, handle: str | None) -> Person:
-    return clinic.person(handle or person.writes_to)
+    """Return who is written to. Raises SettingsError for a stranger and for oneself."""
+    peer = clinic.person(person.writes_to if handle is None else handle)
+    if peer == person:
+        raise SettingsError(f"{person.handle} is yourself: name somebody else")
+    return peer
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
 async def _chat(clinic: Clinic, person: Person, args: argparse.Namespace) -> int:
@@ -98,7 +116,7 @@ async def _chat(clinic: Clinic, person: Person, args: argparse.Namespace) -> int
                 break
             try:
                 if text.startswith("/"):
-                    peer = await _chat_command(me, clinic, peer, text, console)
+                    peer = await _chat_command(me, clinic, person, peer, text, console)
                 elif text:
                     pending.add(tasks.create_task(_accepted(await me.send(peer.user, text))))
             except StoreError:
@@ -126,18 +144,20 @@ async def _wait_for(pending: set[asyncio.Task[None]], console: Console) -> None:
         console.print(f"{len(waiting)} messages were not sent yet; they go out next time", style="yellow")
 
 
-async def _chat_command(me: Client, clinic: Clinic, peer: Person, text: str, console: Console) -> Person:
+async def _chat_command(
+    me: Client, clinic: Clinic, person: Person, peer: Person, text: str, console: Console
+) -> Person:
     command, _, argument = text.strip().partition(" ")
-    if command == "/to":
+    if command == "/to" and argument:
         try:
-            peer = clinic.person(argument.strip())
+            peer = _peer(clinic, person, argument.strip())
         except SettingsError as error:
             console.print(str(error), style="red", markup=False)
             return peer
         console.print(f"Writing to {peer.name}", style="dim")
     elif command == "/people":
-        for person in clinic.people:
-            console.print(f"{person.handle:14} {person.name} ({', '.join(person.roles)})", style="dim")
+        for each in clinic.people:
+            console.print(f"{each.handle:14} {each.name} ({', '.join(each.roles)})", style="dim")
     elif command == "/safety":
         conversation = await me.direct(peer.user)
         console.print(conversation.safety_number(), style="bold")
@@ -196,7 +216,10 @@ async def _send(clinic: Clinic, person: Person, args: argparse.Namespace) -> int
 def _texts(args: argparse.Namespace) -> list[str]:
     if args.text is not None:
         return [args.text]
-    whole = sys.stdin.buffer.read().decode(errors="replace")
+    try:
+        whole = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise SettingsError("standard input is not UTF-8, so nothing was sent") from None
     if args.lines:
         return [line for line in whole.split("\n") if line]
     if not whole:

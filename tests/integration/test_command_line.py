@@ -100,6 +100,8 @@ def test_two_terminals_hold_a_conversation(running_server: ServerProcess) -> Non
         (["whoami", "--as", "nobody"], 2, "nobody is called"),
         (["send", "--as", "pat", "--to", "sam", "hello"], 3, "guard-patient-to-patient"),
         (["send", "--as", "pat", "--to", "dr-lee", "x" * 70_000], 1, "message_refused"),
+        (["send", "--as", "pat", "--to", "pat", "hello"], 2, "yourself"),
+        (["safety-number", "--as", "pat", "--with", "pat"], 2, "yourself"),
     ],
 )
 def test_an_error_is_one_line_with_a_status(
@@ -110,6 +112,62 @@ def test_an_error_is_one_line_with_a_status(
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_input_that_is_not_utf_8_is_not_sent_in_another_form(running_server: ServerProcess) -> None:
+    command = ["send", "--as", "pat", "--to", "dr-lee", "--dir", str(running_server.folder)]
+    done = subprocess.run(
+        [sys.executable, "-m", "securechat", *command], input=b"5 \xb5g", capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert b"not UTF-8" in done.stderr
+    tail = run_securechat(running_server.folder, "tail", "--as", "dr-lee", "--until-empty")
+    assert tail.stdout == ""
+
+
+def test_the_files_of_a_server_are_its_owners_alone(running_server: ServerProcess) -> None:
+    files = [path for path in (running_server.folder / "server").iterdir() if path.is_file()]
+    assert len(files) >= 4
+    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
+
+
+def test_a_lost_store_is_told_with_a_hint(running_server: ServerProcess) -> None:
+    folder = running_server.folder
+    for path in (folder / "devices").glob("pat.db*"):
+        path.unlink()
+    done = run_securechat(folder, "whoami", "--as", "pat")
+    assert done.returncode == 1
+    assert "device_list_conflict" in done.stderr
+    assert "put it back" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serve", "--dev", "--dir", "FILE/x"], "Not a directory"),
+        (["serve", "--dev", "--dir", "NEW", "--host", "192.0.2.1"], "does not take --host"),
+        (["serve", "--port", "http"], "--port must be a number"),
+        (["demo", "--keep", "FILE"], "File exists"),
+        (["whoami", "--as", "pat", "--dir", "FILE"], "Not a directory"),
+        (["policy", "why", "nurse", "message.send", "--purpose", "fun"], "treatment"),
+        (["policy", "why", "nurse", "message.send", "--now", "noon"], "no time such as"),
+        (["send", "--as", "pat", "--wait", "-1", "hello"], "more than 0"),
+        (["tail", "--as", "pat", "--count", "0"], "1 or more"),
+    ],
+)
+def test_a_wrong_call_ends_with_2_and_says_why(tmp_path: Path, arguments: list[str], words: str) -> None:
+    (tmp_path / "FILE").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "securechat", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
 
 
 def test_no_server_is_told_with_a_hint(clinic_server: ServerProcess) -> None:
