@@ -41,16 +41,20 @@ from securechat.wire.prekeys import parse_upload
 CLAIMS_BY_REQUESTER: Final = RateLimit("claims", burst=200, window_s=200)
 CLAIMS_OF_TARGET: Final = RateLimit("claims-target", burst=200, window_s=400)
 CLAIMS_OF_PAIR: Final = RateLimit("claims-pair", burst=20, window_s=1200)  # one user, one target device
+UPLOADS: Final = RateLimit("uploads", burst=60, window_s=600)  # each costs up to 202 signature checks
 ENROLLMENTS: Final = RateLimit("enrollments", burst=20, window_s=3600)
 
 
 class ClaimLimits(msgspec.Struct, frozen=True):
-    """How many bundles one user may ask for, one device may be asked for, and both together."""
+    """How many bundles one user may ask for, one device may be asked for, and both together;
+    how often a user may change the device list and publish prekeys.
+    """
 
     requester: RateLimit = CLAIMS_BY_REQUESTER
     target: RateLimit = CLAIMS_OF_TARGET
     pair: RateLimit = CLAIMS_OF_PAIR
     enrollments: RateLimit = ENROLLMENTS
+    uploads: RateLimit = UPLOADS
 
 
 class KeyHandlers:
@@ -75,6 +79,7 @@ class KeyHandlers:
         self._of_target = RateLimiter(limits.target, clock)
         self._of_pair = RateLimiter(limits.pair, clock)
         self._enrollments = RateLimiter(limits.enrollments, clock)
+        self._uploads = RateLimiter(limits.uploads, clock)
 
     async def put_devices(self, call: Call) -> web.Response:
         """Put a device list in force; the first makes the account, a later one continues the one before."""
@@ -98,6 +103,7 @@ class KeyHandlers:
         body = await call.json(PublishPreKeys)
         upload = parse_upload(decode_base64url(body.upload))
         owner = _own_address(call)
+        self._uploads.take(owner.user)
         counts = await self._service.publish(owner, upload, call.event(object=_device_ref(owner)))
         return json_response(_count_body(counts))
 

@@ -250,6 +250,16 @@ async def test_a_second_device_of_a_requester_gets_no_second_allowance(tmp_path:
         assert statuses == [200, 200, 200, 429]
 
 
+async def test_uploads_are_limited_since_each_costs_many_signature_checks(tmp_path: Path) -> None:
+    limits = ClaimLimits(uploads=RateLimit("uploads", burst=3, window_s=300))
+    async with running_key_server(tmp_path, HandClock(), limits=limits) as server:
+        session = await server.join(SAM, "patient")
+        statuses = [(await server.publish(SAM, session)).status for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        server.clock.advance(100)
+        assert (await server.publish(SAM, session)).status == 200
+
+
 async def test_the_words_of_an_idempotency_key_are_not_stored(server: KeyServer) -> None:
     await server.join(ANA, "patient")
     lee = await server.join(LEE, "clinician")
