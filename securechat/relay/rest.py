@@ -139,6 +139,7 @@ class MessagesApi:
         """Accept one message."""
         message = call.request[_NEW_MESSAGE]
         sender = _address(call.caller)
+        await self._services.intake.room()
         waiter = _Waiter()
         number = self._services.connections.add_sender(waiter)
         try:
