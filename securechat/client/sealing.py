@@ -6,6 +6,7 @@ a retry sends the same bytes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from securechat.client.clock import CorrectedClock
 from securechat.client.peers import find_device, stored_devices
@@ -13,11 +14,14 @@ from securechat.client.ports import Transaction
 from securechat.client.records import MessageState, OutgoingMessage, PeerRecord
 from securechat.ids import MESSAGE_ID_BYTES, MessageId, ProtocolAddress
 from securechat.ports import FaultHook, RandomBytes
+from securechat.protocol.choice import is_forsaken
 from securechat.protocol.pqxdh import LocalDevice, PeerDevice
 from securechat.protocol.records import SessionRecord, encode_record, parse_record
 from securechat.protocol.session import encrypt, forget_old_keys, start_session
 from securechat.wire.content import Content, ContentKind, encode_content, pad
 from securechat.wire.prekeys import PreKeyBundle
+
+_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,20 @@ class Sealer:
     fault: FaultHook
 
     def devices_without_session(self, tx: Transaction, peer: PeerRecord) -> tuple[PeerDevice, ...]:
-        """Return the peer's devices that need a bundle before anything can be sealed for them."""
-        return tuple(device for device in self.recipients(peer) if tx.sessions.load(device.address) is None)
+        """Return the peer's devices that need a bundle before anything should be sealed for them."""
+        return tuple(device for device in self.recipients(peer) if self.needs_start(tx, device.address))
+
+    def needs_start(self, tx: Transaction, address: ProtocolAddress) -> bool:
+        """Say whether there is no session with ``address``, or one that it has left unanswered for too long.
+
+        One that is unanswered still seals if there is no bundle for another; that is looked for once a day.
+        """
+        record, now_ms = _load(tx, address), self.clock.now_ms()
+        if record is None:
+            return True
+        if not is_forsaken(record, now_ms):
+            return False
+        return abs(now_ms - tx.peers.device(address).refreshed_ms) >= _DAY_MS
 
     def recipients(self, peer: PeerRecord) -> tuple[PeerDevice, ...]:
         """Return the devices that a message to ``peer`` goes to: all of them but this one."""

@@ -31,6 +31,7 @@ from securechat.errors import (
     SecureChatError,
     SendFailedError,
     ServerError,
+    StalePreKeyError,
     StoreError,
     TransportError,
 )
@@ -126,10 +127,11 @@ class Sender:
             for device in missing:
                 try:
                     await self.start_session(device)
-                except ServerError as error:
-                    if error.retryable:
+                except (ServerError, StalePreKeyError) as error:
+                    if isinstance(error, ServerError) and error.retryable:
                         raise
                     refusal = error
+                    await self.give_up_refresh(device.address)
             sealed = await self._storage.write(lambda tx: self._seal_known(tx, user), self._stored)
             if not sealed:
                 raise refusal or SendFailedError(NO_DEVICE)
@@ -259,7 +261,7 @@ class Sender:
         if device is None:
             self._end_refresh(tx, address)
             return
-        if not refresh and tx.sessions.load(address) is not None:
+        if not refresh and not self._sealer.needs_start(tx, address):
             return  # the peer started one meanwhile
         self._sealer.start(tx, device, parse_bundle(claimed.bundle))
         if refresh:

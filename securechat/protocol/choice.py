@@ -23,6 +23,7 @@ from securechat.protocol.records import MAX_ARCHIVED, SessionRecord, SessionStat
 from securechat.wire.messages import MessageKind
 
 MAX_IDLE_MS: Final = 30 * 86_400_000  # an archived session in which nothing was opened for so long is dropped
+MAX_UNANSWERED_MS: Final = 30 * 86_400_000  # the peer keeps the prekeys of a start for about so long
 STRAYS_TO_LOWER: Final = 2
 STRAYS_TO_HIGHER: Final = 8  # more, so that two sides that change at the same time do not pass each other
 
@@ -93,6 +94,12 @@ def adopted(record: SessionRecord, session: SessionState) -> SessionRecord:
         return record
     others = tuple(held for held in record.archived if held is not session)
     return SessionRecord(record.generation + 1, record.peer, 0, session, (current, *others))
+
+
+def is_forsaken(record: SessionRecord, now_ms: int) -> bool:
+    """Say whether the current session is our own and unanswered for over 30 days: the peer cannot open it."""
+    current = record.current
+    return bool(current.pending) and abs(now_ms - current.created_ms) > MAX_UNANSWERED_MS
 
 
 def without_idle(record: SessionRecord, now_ms: int) -> SessionRecord:

@@ -191,6 +191,10 @@ class FakeDirectory:
         stock = self._server.stocks.get(address)
         if stock is None:
             raise ServerError("no_prekeys", status=409, retryable=True)
+        while stock.kem_one_time and stock.kem_one_time[0].expires_ms <= self._server.clock():
+            stock.kem_one_time.popleft()
+        while stock.one_time and stock.one_time[0].expires_ms <= self._server.clock():
+            stock.one_time.popleft()
         bundle = PreKeyBundle(
             address=address,
             signed=stock.signed,
