@@ -162,7 +162,7 @@ def _key_to_open(
     """Return the state after the message and its key; the tag is not verified yet."""
     for place, held in enumerate(state.receiving):
         if held.ratchet_key == header.ratchet_key and header.number >= held.chain.number:
-            return _advance(suite, state, place, header.number, now_ms)
+            return _advance(suite, state, place, header, now_ms)
     late = take(state.skipped, message_name(header.ratchet_key, header.number))
     if late is not None:
         return replace(state, skipped=late[0]), late[1]
@@ -172,11 +172,13 @@ def _key_to_open(
 
 
 def _advance(
-    suite: Suite, state: RatchetState, place: int, number: int, now_ms: int
+    suite: Suite, state: RatchetState, place: int, header: RatchetHeader, now_ms: int
 ) -> tuple[RatchetState, bytes]:
-    """Go on in a chain that is held to message ``number``."""
-    held = state.receiving[place]
-    check_jump(number - held.chain.number)
+    """Go on in a chain that is held to the message of ``header``."""
+    held, number = state.receiving[place], header.number
+    if number > held.chain.number:
+        check_jump(number - held.chain.number)
+        _check_pq_reach(state, header)
     chain, passed = walk(suite.chain_step, held.chain, number, held.ratchet_key)
     chain, key = next_key(suite.chain_step, chain)
     moved = ReceivingChain(held.ratchet_key, chain)
@@ -190,6 +192,7 @@ def _receiving_step(
     """The first half of DHRatchet: a new ratchet key of the peer, and the chain that comes with it."""
     tail = _missing_before(suite, state, header)
     check_jump(tail + header.number)
+    _check_pq_reach(state, header)
     try:
         secret = agree_raw(state.private, header.ratchet_key)
     except WeakPublicKeyError as error:
@@ -212,6 +215,12 @@ def _receiving_step(
         skipped=remember(state.skipped, {**passed, **fresh}, now_ms),
     )
     return after, key
+
+
+def _check_pq_reach(state: RatchetState, header: RatchetHeader) -> None:
+    """Let the cheaper half of the header be judged before work is done for the other."""
+    if state.pq is not None:
+        pq_epochs.check_reach(state.pq, header)
 
 
 def _missing_before(suite: Suite, state: RatchetState, header: RatchetHeader) -> int:

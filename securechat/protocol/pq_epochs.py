@@ -185,6 +185,19 @@ def key_to_open(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: i
     return _received(state, state.receiving, late[0]), late[1]
 
 
+def check_reach(state: PqState, header: RatchetHeader) -> None:
+    """Refuse a message whose key ``key_to_open`` could not give, without deriving anything.
+
+    Raises MessageGapError and DecryptionError.
+    """
+    if header.epoch == state.receiving_epoch and header.epoch_number >= state.receiving.number:
+        check_jump(header.epoch_number - state.receiving.number)
+    elif header.epoch == state.receiving_epoch + 1:
+        _check_entry(state, header)
+    elif message_name(_name(header.epoch), header.epoch_number) not in state.skipped:
+        raise DecryptionError("cannot decrypt")
+
+
 def accept(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: int) -> PqState:
     """Act on the offer or answer of a message whose tag was verified; stale ones are passed over.
 
@@ -224,11 +237,7 @@ def _received(state: PqState, chain: Chain, skipped: Skipped) -> PqState:
 
 def _enter_epoch(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: int) -> tuple[PqState, bytes]:
     """The first message of the next epoch: skip what is left of the old one, and send in the new one too."""
-    phase = state.phase
-    tail = header.epoch_previous - state.receiving.number
-    if not isinstance(phase, Answered | Confirmed) or tail < 0:
-        raise DecryptionError("cannot decrypt")
-    check_jump(tail + header.epoch_number)
+    phase = _check_entry(state, header)
     old = _name(state.receiving_epoch)
     _, missing = walk(suite.step, state.receiving, header.epoch_previous, old)
     chain, passed = walk(suite.step, phase.receiving, header.epoch_number, _name(header.epoch))
@@ -244,6 +253,15 @@ def _enter_epoch(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: 
     if isinstance(phase, Answered):
         entered = _send_in_next(entered, phase.root, phase.sending)
     return entered, key
+
+
+def _check_entry(state: PqState, header: RatchetHeader) -> Answered | Confirmed:
+    """Return the phase that holds the next epoch's keys, if the header skips no more than is allowed."""
+    tail = header.epoch_previous - state.receiving.number
+    if not isinstance(state.phase, Answered | Confirmed) or tail < 0:
+        raise DecryptionError("cannot decrypt")
+    check_jump(tail + header.epoch_number)
+    return state.phase
 
 
 def _take_offer(suite: PqSuite, state: PqState, header: RatchetHeader, now_ms: int) -> PqState:

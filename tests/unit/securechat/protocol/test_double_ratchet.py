@@ -299,6 +299,21 @@ def test_a_forged_counter_of_the_pq_chain_costs_less_too() -> None:
     assert (counted.chain_steps, counted.root_steps, counted.openings) == (2, 0, 0)
 
 
+def test_a_forged_place_in_the_pq_chain_costs_no_step_of_the_other_chain() -> None:
+    first, second = two_sides()
+    exchange(first, second, b"one")
+    exchange(second, first, b"two")
+    known = first.state.public
+    fresh = DhKeyPair.generate(RepeatableRandom("somebody")).public.raw
+    counted = Counted(SECURECHAT_V1)
+    second.suite = counted.suite
+    for key in (known, fresh):
+        for epoch, previous, number in ((0, 0, 10**9), (0, 0, 0), (1, 900, 0), (2, 0, 0), (MAX_U32, 0, 0)):
+            with pytest.raises((MessageGapError, DecryptionError)):
+                second.open(forged(RatchetHeader(key, 1, 900, epoch, previous, number)))
+    assert counted.total() == 0
+
+
 def test_opening_costs_the_same_however_many_keys_are_kept() -> None:
     costs = []
     for missing in (0, 900):
