@@ -13,7 +13,7 @@ from securechat.protocol.state import U32, Bytes32, SecretState
 from securechat.wire.codec import MAX_U32
 
 MAX_JUMP: Final = 1_000  # messages that one message may skip
-MAX_SKIPPED: Final = 2_000  # skipped keys that one ratchet keeps; the oldest go first
+MAX_SKIPPED: Final = 2_000  # skipped keys that a ratchet keeps, and all of one record; the oldest go first
 MAX_SKIPPED_AGE_MS: Final = 30 * 86_400_000  # as long as the relay keeps a message
 _TIME_BYTES: Final = 8
 
@@ -72,8 +72,13 @@ def remember(skipped: Skipped, passed: dict[bytes, bytes], now_ms: int) -> Skipp
         return skipped
     stamp = now_ms.to_bytes(_TIME_BYTES, "big")
     merged = {**expire(skipped, now_ms), **{name: stamp + key for name, key in passed.items()}}
-    surplus = len(merged) - MAX_SKIPPED
-    return dict(list(merged.items())[surplus:]) if surplus > 0 else merged
+    return newest(merged, MAX_SKIPPED)
+
+
+def newest(skipped: Skipped, most: int) -> Skipped:
+    """Return the ``most`` keys that were skipped last; the same object if there are no more."""
+    surplus = len(skipped) - most
+    return dict(list(skipped.items())[surplus:]) if surplus > 0 else skipped
 
 
 def expire(skipped: Skipped, now_ms: int) -> Skipped:

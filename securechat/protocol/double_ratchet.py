@@ -17,6 +17,7 @@ from securechat.protocol.chains import (
     check_jump,
     expire,
     message_name,
+    newest,
     next_key,
     remember,
     take,
@@ -142,6 +143,19 @@ def forget_old_keys(state: RatchetState, now_ms: int) -> RatchetState:
     if skipped is state.skipped and pq is state.pq:
         return state
     return replace(state, skipped=skipped, pq=pq)
+
+
+def kept_keys(state: RatchetState) -> tuple[int, int]:
+    """Return how many skipped keys the classical and the post-quantum ratchet keep."""
+    return len(state.skipped), 0 if state.pq is None else len(state.pq.skipped)
+
+
+def keep_newest(state: RatchetState, most: int, pq_most: int) -> RatchetState:
+    """Return the state with so many skipped keys of each ratchet at most, the newest."""
+    pq = state.pq
+    if pq is not None:
+        pq = replace(pq, skipped=newest(pq.skipped, pq_most))
+    return replace(state, skipped=newest(state.skipped, most), pq=pq)
 
 
 def _sending_step(suite: Suite, state: RatchetState, random_bytes: RandomBytes) -> tuple[RatchetState, Chain]:

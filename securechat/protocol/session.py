@@ -24,6 +24,7 @@ from securechat.errors import (
 )
 from securechat.ports import RandomBytes
 from securechat.protocol import double_ratchet, pq_epochs, pqxdh
+from securechat.protocol.chains import MAX_SKIPPED
 from securechat.protocol.choice import Arrival, adopted, placed, settled, without_idle
 from securechat.protocol.double_ratchet import RatchetState
 from securechat.protocol.pqxdh import Handshake, LocalDevice, PeerDevice
@@ -137,7 +138,7 @@ def decrypt(
         raise DecryptionError("cannot decrypt") from error
     fresh = responded(handshake, name, prekeys.signed_pair(prekey.handshake), now_ms=now_ms)
     opened, plaintext = _open(fresh, message, MessageKind.PREKEY, now_ms)
-    after = placed(record, _keys_of(peer), opened, now_ms)
+    after = _bounded(placed(record, _keys_of(peer), opened, now_ms))
     return Opened(after, consume(prekeys, prekey.handshake), plaintext)
 
 
@@ -217,7 +218,7 @@ def _open_in(
     """Open a message in one session of the record."""
     opened, plaintext = _open(session, message, kind, now_ms)
     late = double_ratchet.is_late(session.ratchet, message.header)
-    return settled(record, Arrival(session, opened, kind, late), now_ms), plaintext
+    return _bounded(settled(record, Arrival(session, opened, kind, late), now_ms)), plaintext
 
 
 def _open(
@@ -232,6 +233,24 @@ def _open(
         now_ms=now_ms,
     )
     return replace(session, pending=b"", used_ms=now_ms, ratchet=ratchet), plaintext
+
+
+def _bounded(record: SessionRecord) -> SessionRecord:
+    """Return the record with at most 2,000 skipped keys of each ratchet, over all its sessions.
+
+    The archived sessions least recently used lose theirs first, and of one session the oldest.
+    """
+    if not record.archived:
+        return record  # one session is within its own limit
+    sessions = (record.current, *record.archived)
+    counts = [double_ratchet.kept_keys(session.ratchet) for session in sessions]
+    if all(sum(column) <= MAX_SKIPPED for column in zip(*counts, strict=True)):
+        return record
+    bounded, left, pq_left = [], MAX_SKIPPED, MAX_SKIPPED
+    for session, (count, pq_count) in zip(sessions, counts, strict=True):
+        bounded.append(replace(session, ratchet=double_ratchet.keep_newest(session.ratchet, left, pq_left)))
+        left, pq_left = max(0, left - count), max(0, pq_left - pq_count)
+    return replace(record, current=bounded[0], archived=tuple(bounded[1:]))
 
 
 def _session_named(record: SessionRecord, name: bytes) -> SessionState | None:
