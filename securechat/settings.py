@@ -15,8 +15,16 @@ from typing import Final, Literal, TypeVar
 from securechat.errors import SettingsError
 
 PREFIX: Final = "SECURECHAT_"
-# Read elsewhere: the test bench's fault hook, the set-up script.
-FOREIGN_NAMES: Final = frozenset({"SECURECHAT_FAULT", "SECURECHAT_VENV"})
+# Read elsewhere: the test bench's fault hook, the set-up script, the tests.
+FOREIGN_NAMES: Final = frozenset(
+    {
+        "SECURECHAT_FAULT",
+        "SECURECHAT_INTEROP_MESSAGES",
+        "SECURECHAT_INTEROP_SEED",
+        "SECURECHAT_VENV",
+        "SECURECHAT_WYCHEPROOF",
+    }
+)
 MAX_PORT: Final = 65_535
 
 T = TypeVar("T")
