@@ -105,7 +105,7 @@ class DemoClient:
 def _line_of(row: AuditRow) -> AuditLine:
     return AuditLine(
         seq=row.seq,
-        time=datetime.fromtimestamp(row.t / 1_000_000, UTC).strftime("%H:%M:%S.%f")[:-3],
+        time=datetime.fromtimestamp(row.t / 1_000_000, UTC).strftime("%H:%M:%S"),
         actor=row.actor.id,
         action=row.type,
         object=row.object.id,

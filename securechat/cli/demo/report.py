@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -16,6 +17,7 @@ from securechat.cli.demo.protocol import AuditAnswer, Received
 
 _SHOWN_BYTES = 96
 _SHOWN_ROWS = 2
+_ID_WIDTH = 8  # columns that tell two ids apart
 
 
 class Reporter:
@@ -79,7 +81,9 @@ class Reporter:
         table.add_column("who")
         table.add_column("does", ratio=1)
         table.add_column("and gets", ratio=2)
-        table.add_row("compliance officer", "queries the log over the API", f"{officer.rows} entries")
+        table.add_row(
+            "compliance officer", "queries the log over the API", f"the clinic's {officer.rows} entries"
+        )
         table.add_row("auditor, offline", "verifies the server's database", _sentence(intact))
         table.add_row("insider", f"changes one byte of entry {changed} in a copy", _sentence(tampered))
         table.add_row("patient", "asks for the audit log", f"refused by the rule {patient.rule}")
@@ -111,10 +115,14 @@ class Reporter:
 
 
 def _officers_table(officer: AuditAnswer) -> Table:
-    title = f"What the compliance officer sees: the newest of {officer.rows} entries"
-    table = Table(title=title, title_justify="left", expand=True)
-    for column in ("entry", "time (UTC)", "who", "did", "to", "outcome", "by the rules"):
-        table.add_column(column, overflow="fold")
+    title = f"What the compliance officer sees: the newest of the clinic's {officer.rows} entries"
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for column in ("", "UTC", "who", "did", "to", "outcome", "by the rules"):
+        # One line a row also at 80 columns: only ids, long and opaque, are cut short.
+        width = _ID_WIDTH if column in ("who", "to") else None
+        table.add_column(column, overflow="ellipsis", no_wrap=True, width=width)
     for line in officer.newest:
         cells = (str(line.seq), line.time, line.actor, line.action, line.object, line.outcome, line.rules)
         table.add_row(*(Text(cell) for cell in cells))
