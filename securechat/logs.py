@@ -44,7 +44,6 @@ ALLOWED_KEYS: Final = frozenset(
         "where",
     }
 )
-MAX_VALUE_CHARS: Final = 128
 DROPPED: Final = "(dropped)"
 LogFormat = Literal["json", "console"]
 
