@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _explain(error: SecureChatError) -> int:
     status, hint = _status_and_hint(error)
-    sys.stderr.write(f"securechat: {error} [{error.code}]{hint}\n")
+    sys.stderr.write(f"securechat: {error}{hint} [{error.code}]\n")
     return status
 
 
