@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from securechat.errors import SettingsError
+from securechat.errors import InvalidIdError, SettingsError
+from securechat.ids import OrgId, org_id
 
 PREFIX: Final = "SECURECHAT_"
 # Read elsewhere: the test bench's fault hook, the set-up script, the tests.
@@ -63,6 +64,7 @@ class ServerSettings:
     mailbox_messages: int
     mailbox_bytes: int
     log_format: LogFormat
+    operator_org: OrgId | None = None
 
 
 def read_settings(
@@ -86,6 +88,7 @@ def read_settings(
         mailbox_messages=source.take("mailbox_messages", _between(1, 10_000_000), "50000"),
         mailbox_bytes=source.take("mailbox_bytes", _between(2**20, 2**36), str(256 * 2**20)),
         log_format=source.take("log_format", _log_format, "json"),
+        operator_org=source.take("operator_org", _optional_org, ""),
     )
     _check_transport(source, settings)
     source.finish()
@@ -107,6 +110,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "mailbox_messages": "messages that one device's mailbox holds",
     "mailbox_bytes": "bytes that one device's mailbox holds",
     "log_format": "'json' or 'console'",
+    "operator_org": "organisation that runs the server: its officers see the whole audit log",
 }
 
 
@@ -213,3 +217,10 @@ def _between(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _optional_org(text: str) -> OrgId | None:
+    try:
+        return org_id(text) if text else None
+    except InvalidIdError as error:
+        raise ValueError(f"is no organisation id: {error}") from error

@@ -74,9 +74,13 @@ class Server:
 
 
 @asynccontextmanager
-async def open_server(settings: ServerSettings, data: DataFolder, fault: FaultHook) -> AsyncIterator[Server]:
+async def open_server(
+    settings: ServerSettings, data: DataFolder, fault: FaultHook, *, restored: bool = False
+) -> AsyncIterator[Server]:
     """Check policies, keys and the end of the audit log, open the database, and build the application.
 
+    ``restored`` says that the database comes from a backup: numbers that were given out since must not be
+    taken for old, so every mailbox begins anew and every device asks again.
     Raises PolicyError, SettingsError, StoreError and InconsistentLogError before anything is served.
     """
     decisions = DecisionPoint.from_tree(load_tree(settings.policies))
@@ -89,10 +93,12 @@ async def open_server(settings: ServerSettings, data: DataFolder, fault: FaultHo
         await database.write(lambda tx: _begin(tx, log, decisions))
         shell = _shell(decisions, tokens, database)
         relay = _relay(settings, shell, fault)
+        if restored:
+            await database.write(lambda tx: _after_restore(tx, relay, decisions))
         await relay.start()
         try:
             ready = Readiness(database, log, lambda: _service_event(EventType.SERVICE_START, decisions))
-            app = build_app(_routes(shell, relay, ready), _services(shell))
+            app = build_app(_routes(settings, shell, relay, ready), _services(shell))
             app.on_shutdown.append(_closing(relay))
             yield Server(app, signer.key.encode(), decisions.policy_set)
         finally:
@@ -159,13 +165,13 @@ def _closing(relay: Relay) -> Callable[[web.Application], Awaitable[None]]:
     return close
 
 
-def _routes(shell: _Shell, relay: Relay, ready: Readiness) -> tuple[AnyRoute, ...]:
+def _routes(settings: ServerSettings, shell: _Shell, relay: Relay, ready: Readiness) -> tuple[AnyRoute, ...]:
     sessions = SessionApi(
         shell.authenticator, shell.authorizer, clock=now_ms, resources=shell.resources, ready=ready.check
     )
     service = KeyService(shell.database, shell.accounts, now_ms)
     keys = KeyHandlers(service, shell.accounts, shell.authenticator, shell.resources, now_ms)
-    log = AuditRoutes(AuditHandlers(shell.database.read), shell.resources)
+    log = AuditRoutes(AuditHandlers(shell.database.read), shell.resources, settings.operator_org)
     return (*session_routes(sessions), *keyserver_routes(keys), *relay.routes(), *log.routes())
 
 
@@ -183,6 +189,11 @@ def _begin(tx: Tx, log: AuditLog, decisions: DecisionPoint) -> None:
     """Check the end of the log and record that this process serves, under which policy set."""
     log.open_log(tx.connection)
     tx.record(_service_event(EventType.SERVICE_START, decisions))
+
+
+def _after_restore(tx: Tx, relay: Relay, decisions: DecisionPoint) -> None:
+    relay.renew_epochs(tx)
+    tx.record(_service_event(EventType.BACKUP_RESTORED, decisions))
 
 
 def _service_event(kind: EventType, decisions: DecisionPoint) -> AuditEvent:

@@ -29,6 +29,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     dev.add_argument("--dev", action="store_true", help="seed a clinic of seven people and serve it here")
     dev.add_argument("--dir", type=Path, default=DEFAULT_FOLDER, help=f"its folder ({DEFAULT_FOLDER})")
     dev.add_argument("--quiet", action="store_true", help="print nothing but 'ready URL'")
+    parser.add_argument(
+        "--restored", action="store_true", help="the database comes from a backup: once, at the first start"
+    )
     group = parser.add_argument_group("settings")
     for name, text in SETTINGS.items():
         group.add_argument("--" + name.replace("_", "-"), metavar="VALUE", help=text)
@@ -41,4 +44,6 @@ def run(args: argparse.Namespace) -> int:
     from securechat.cli.serve_root import serve
 
     options = {name: getattr(args, name) for name in SETTINGS}
-    return serve(options, clinic_folder=args.dir if args.dev else None, quiet=args.quiet)
+    return serve(
+        options, clinic_folder=args.dir if args.dev else None, quiet=args.quiet, restored=args.restored
+    )

@@ -32,7 +32,9 @@ DEV_OPTIONS: Final = frozenset(  # what --dev leaves to be chosen
 )
 
 
-def serve(options: Mapping[str, str | None], *, clinic_folder: Path | None, quiet: bool) -> int:
+def serve(
+    options: Mapping[str, str | None], *, clinic_folder: Path | None, quiet: bool, restored: bool
+) -> int:
     """Serve until SIGTERM or Ctrl-C; with ``clinic_folder`` a local clinic, seeded if need be.
 
     Raises SettingsError, PolicyError, StoreError.
@@ -47,7 +49,7 @@ def serve(options: Mapping[str, str | None], *, clinic_folder: Path | None, quie
         configure_logging(log, log_format="console" if settings.log_format == "console" else "json")
         data = stack.enter_context(open_data_folder(settings.data))
         try:
-            _run_loop(_Root(settings, data, clinic, quiet=quiet))
+            _run_loop(_Root(settings, data, clinic, quiet=quiet, restored=restored))
         except AuditError as error:
             text = f"the audit log does not hold, so the server does not start: {error}"
             raise SettingsError(text) from error
@@ -64,18 +66,26 @@ class _Root:
     """One run of the server."""
 
     def __init__(
-        self, settings: ServerSettings, data: DataFolder, clinic: Clinic | None, *, quiet: bool
+        self,
+        settings: ServerSettings,
+        data: DataFolder,
+        clinic: Clinic | None,
+        *,
+        quiet: bool,
+        restored: bool,
     ) -> None:
         self._settings = settings
         self._data = data
         self._clinic = clinic
         self._quiet = quiet
+        self._restored = restored
         self._stop = asyncio.Event()
 
     async def serve(self) -> None:
         """Open everything, listen, and close in good order when told to stop."""
         self._stop_on_signals()
-        async with open_server(self._settings, self._data, fault_from_environment()) as server:
+        fault = fault_from_environment()
+        async with open_server(self._settings, self._data, fault, restored=self._restored) as server:
             runner = make_runner(server.app)
             await runner.setup()
             try:
@@ -146,6 +156,7 @@ def _dev_settings(clinic: Clinic, options: Mapping[str, str | None]) -> ServerSe
         "host": "127.0.0.1",
         "port": DEV_PORT,
         "policies": str(POLICIES),
+        "operator_org": str(clinic.org),
     }
     given = {name: value for name, value in options.items() if value is not None}
     return read_settings({}, {**fixed, **given})

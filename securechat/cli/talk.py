@@ -20,12 +20,14 @@ from securechat.cli.people import open_client
 from securechat.client import (
     CaughtUp,
     Client,
+    ClockSkew,
     DecryptFailed,
     Event,
     IdentityChanged,
     Message,
     SendFailed,
     Sent,
+    StoreRestored,
 )
 from securechat.errors import SecureChatError, SendFailedError, SettingsError, StoreError, TransportError
 
@@ -34,7 +36,7 @@ Task = Callable[[Clinic, Person, argparse.Namespace], Awaitable[int]]
 _PATIENCE_S: Final = 5.0  # for messages on their way when a chat ends
 SEND_PATIENCE_S: Final = 60.0
 _JOINERS: Final = "\u200c\u200d\u200e\u200f"  # emoji and right-to-left text need them; they steer nothing
-_CHAT_HELP = "commands: /to HANDLE  /people  /safety  /quit"
+_CHAT_HELP = "commands: /to HANDLE  /people  /safety  /accept NUMBER  /quit"
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -161,9 +163,18 @@ async def _chat_command(
     elif command == "/safety":
         conversation = await me.direct(peer.user)
         console.print(conversation.safety_number(), style="bold")
+    elif command == "/accept" and argument:
+        await me.accept_identity(peer.user, _grouped(argument))
+        console.print(f"The new identity of {peer.name} is accepted", style="dim")
     else:
         console.print(_CHAT_HELP, style="dim")
     return peer
+
+
+def _grouped(number: str) -> str:
+    """Return typed digits in groups of five, as safety numbers are printed."""
+    digits = "".join(number.split())
+    return " ".join(digits[at : at + 5] for at in range(0, len(digits), 5))
 
 
 async def _show_events(me: Client, clinic: Clinic, console: Console) -> None:
@@ -188,7 +199,14 @@ def _line_of(event: Event, clinic: Clinic) -> Text | None:
             return Text(f"a message was not sent ({event.reason})", "red")
         case IdentityChanged():
             who = clinic.handle_of(event.user)
-            return Text(f"the identity of {who} changed; compare safety numbers before you go on", "red")
+            advice = f"/to {who}, /safety, compare the number by voice, then /accept NUMBER"
+            return Text(f"the identity of {who} changed and nothing is sent to them: {advice}", "red")
+        case StoreRestored():
+            return Text(
+                "this store was an older copy: sessions are made anew, messages may lack", "red"
+            )
+        case ClockSkew():
+            return Text(f"this device's clock is off by {abs(event.skew_ms) // 60_000} minutes", "yellow")
         case _:
             return None
 

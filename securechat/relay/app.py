@@ -160,6 +160,10 @@ class Relay:
             self._unsubscribe()
             self._unsubscribe = None
 
+    def renew_epochs(self, tx: Tx) -> None:
+        """Begin new numbers in every mailbox, once, after the database was restored from a backup."""
+        self._services.store.renew_epochs(tx)
+
     async def sweep(self) -> None:
         """Remove what has expired, in short transactions. Raises StoreError."""
         more = True

@@ -212,6 +212,9 @@ async def _other_people_look(site: Site, device: int) -> None:
     async with site.client("u-officer", "compliance-officer") as officer:
         rows = await ask_audit(officer, limit=1000)
         assert len(rows) > 10
+        assert (
+            await ask_audit(officer, limit=10, action="auth.login-failed") == []
+        )  # not the operator's officer
         site.secrets.answers.append(
             await officer.request("GET", "/v1/audit/entries", query={"limit": "1000"})
         )

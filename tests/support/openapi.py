@@ -53,7 +53,7 @@ async def all_routes(folder: Path) -> tuple[AnyRoute, ...]:
     )
     keys = KeyHandlers(KeyService(database, accounts, clock), accounts, login, resources, clock)
     sessions = SessionApi(login, authority, clock=clock, resources=resources, ready=_ready)
-    log = AuditRoutes(AuditHandlers(database.read), resources)
+    log = AuditRoutes(AuditHandlers(database.read), resources, None)
     await database.close()
     return (*session_routes(sessions), *keyserver_routes(keys), *relay.routes(), *log.routes())
 

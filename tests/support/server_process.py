@@ -24,13 +24,18 @@ class ServerProcess:
         """The server's database."""
         return self.folder / "server" / "server.db"
 
-    def start(self, *, fault: str | None = None, environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self,
+        *arguments: str,
+        fault: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start and wait for the line ``ready URL``."""
         port = self.url.rpartition(":")[2] or "0"
         command = ["serve", "--dev", "--dir", str(self.folder), "--port", port, "--quiet"]
         with (self.folder / "server.err").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "securechat", *command],
+                [sys.executable, "-m", "securechat", *command, *arguments],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=process_environment(fault, environment),
@@ -47,8 +52,8 @@ class ServerProcess:
         self._reap()
 
     def stop(self) -> None:
-        """SIGTERM, then wait."""
-        if self.process is not None and self.process.poll() is None:
+        """SIGTERM, then wait; also for a process that ended by itself."""
+        if self.process is not None:
             self.process.terminate()
             self._reap()
 
