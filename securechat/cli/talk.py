@@ -202,9 +202,7 @@ def _line_of(event: Event, clinic: Clinic) -> Text | None:
             advice = f"/to {who}, /safety, compare the number by voice, then /accept NUMBER"
             return Text(f"the identity of {who} changed and nothing is sent to them: {advice}", "red")
         case StoreRestored():
-            return Text(
-                "this store was an older copy: sessions are made anew, messages may lack", "red"
-            )
+            return Text("this store was an older copy: sessions are made anew, messages may lack", "red")
         case ClockSkew():
             return Text(f"this device's clock is off by {abs(event.skew_ms) // 60_000} minutes", "yellow")
         case _:
