@@ -102,7 +102,8 @@ class Chores:
 
     async def _seal_queues(self) -> None:
         for user in await self._storage.read(lambda tx: tx.outbox.queued_users()):
-            await self._seal_queue(user)
+            if not self._sender.leaves_to_a_send(user):
+                await self._seal_queue(user)
 
     async def _seal_queue(self, user: UserId) -> None:
         await self._permanent_or_later(

@@ -186,7 +186,7 @@ class LinkKeeper:
             self._wake.clear()
             if window.wants_more:
                 after, limit = window.last_position, 2 * self._config.window
-                more = await self._storage.read(lambda tx: tx.outbox.envelopes(after, limit))  # noqa: B023
+                more = await self._storage.read(lambda tx: tx.outbox.envelopes(after, limit))  # noqa: B023 (awaited at once)
                 window.add(more)
             taken = window.take(_loop_ms())
             if taken:

@@ -7,7 +7,9 @@ server cannot be reached, it waits in the queue, and later messages to the same 
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 from weakref import WeakValueDictionary
@@ -82,6 +84,8 @@ class Sender:
         self._wake_chores = wake_chores
         self._announce = announce
         self._locks: WeakValueDictionary[UserId, asyncio.Lock] = WeakValueDictionary()
+        self._asking: Counter[UserId] = Counter()  # sends under way
+        self._put_off: set[UserId] = set()
 
     async def send_text(
         self, user: UserId, text: str, *, idempotency_key: str | None, reply_to: MessageId | None
@@ -107,11 +111,35 @@ class Sender:
             code="",
             created_ms=self._sealer.clock.now_ms(),
         )
-        done = await self._storage.write(lambda tx: self._enqueue(tx, message), self._stored)
-        if done.needs_keys:
-            await self._provide_keys_for(done.message_id, user)
+        with self._asking_for(user):
+            done = await self._storage.write(lambda tx: self._enqueue(tx, message), self._stored)
+            if done.needs_keys:
+                await self._provide_keys_for(done.message_id, user)
         self._sealer.fault("send.stored")
         return done.message_id
+
+    def leaves_to_a_send(self, user: UserId) -> bool:
+        """Whether a send asks for the keys of ``user`` just now: its caller is told, so nobody else asks.
+
+        What is queued besides is looked at again when that send is through.
+        """
+        if not self._asking[user]:
+            return False
+        self._put_off.add(user)
+        return True
+
+    @contextmanager
+    def _asking_for(self, user: UserId) -> Iterator[None]:
+        self._asking[user] += 1
+        try:
+            yield
+        finally:
+            self._asking[user] -= 1
+            if not self._asking[user]:
+                del self._asking[user]
+                if user in self._put_off:
+                    self._put_off.discard(user)
+                    self._wake_chores()
 
     def _stored(self, _: object) -> None:
         """The outbox may have grown, also for a caller who gave up waiting."""

@@ -50,7 +50,7 @@ async def test_a_store_opened_by_another_process_is_locked_in_one_line(site: Sit
     async with site.client("pat") as pat:
         done = await asyncio.to_thread(run_securechat, site.clinic.folder, "send", "--as", "pat", "text")
         assert done.returncode == ExitCode.STORE, done.stderr
-        assert "[store_locked]" in done.stderr
+        assert done.stderr.endswith("[store_locked]\n")
         assert len(done.stderr.splitlines()) == 1
         await talk.say(pat)
     await talk.end()

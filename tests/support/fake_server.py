@@ -6,7 +6,7 @@ retryable refusal it refuses every later send to the same device until the first
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from securechat.client.ports import ClaimedBundle, LinkReady
@@ -79,6 +79,7 @@ class FakeServer:
         self.links: dict[UserId, FakeLink] = {}  # the newest link of each user
         self.claims = 0
         self.list_requests = 0
+        self.while_listing: Callable[[], Awaitable[None]] | None = None  # what happens during such a request
 
     def mailbox(self, address: ProtocolAddress) -> Mailbox:
         """The mailbox of a device, made at the first use."""
@@ -156,6 +157,8 @@ class FakeDirectory:
         self._server.check_directory()
         self._server.list_requests += 1
         await asyncio.sleep(0)
+        if self._server.while_listing is not None:
+            await self._server.while_listing()
         if user not in self._server.lists:
             raise ServerError("unknown_user", status=404, retryable=False)
         return self._server.lists[user].encode()

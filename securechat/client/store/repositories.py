@@ -266,7 +266,7 @@ class SqlOutbox(_Repository):
 
     def add_message(self, message: OutgoingMessage) -> None:
         self._db.run(
-            f"INSERT INTO message ({_MESSAGE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            f"INSERT INTO message ({_MESSAGE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (fixed column names)
             (
                 message.message_id,
                 message.user,
@@ -288,11 +288,11 @@ class SqlOutbox(_Repository):
         return self._message("idempotency_key = ?", idempotency_key)
 
     def _message(self, condition: str, value: bytes | str) -> OutgoingMessage | None:
-        row = self._db.one(f"SELECT {_MESSAGE_COLUMNS} FROM message WHERE {condition}", (value,))  # noqa: S608
+        row = self._db.one(f"SELECT {_MESSAGE_COLUMNS} FROM message WHERE {condition}", (value,))  # noqa: S608 (fixed column names)
         return None if row is None else _outgoing(row)
 
     def queued(self, user: UserId) -> tuple[OutgoingMessage, ...]:
-        sql = f"SELECT {_MESSAGE_COLUMNS} FROM message WHERE state = 1 AND user = ? ORDER BY position"  # noqa: S608
+        sql = f"SELECT {_MESSAGE_COLUMNS} FROM message WHERE state = 1 AND user = ? ORDER BY position"  # noqa: S608 (fixed column names)
         return tuple(_outgoing(row) for row in self._db.run(sql, (user,)))
 
     def queued_users(self) -> tuple[UserId, ...]:
@@ -361,7 +361,7 @@ class SqlInbox(_Repository):
         )
 
     def after(self, position: int, limit: int) -> tuple[EventRecord, ...]:
-        sql = f"SELECT {_EVENT_COLUMNS} FROM event WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608
+        sql = f"SELECT {_EVENT_COLUMNS} FROM event WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608 (fixed column names)
         return tuple(EventRecord(EventKind(row[0]), *row[1:]) for row in self._db.run(sql, (position, limit)))
 
     def last_position(self) -> int:

@@ -50,6 +50,31 @@ async def test_odd_texts_arrive_as_they_are(server: FakeServer, text: str) -> No
         assert await texts(lee.events(), 1) == [text]
 
 
+async def test_background_chores_do_not_ask_again_what_a_send_is_asking(server: FakeServer) -> None:
+    async with open_client(server, "ana") as ana:
+        idle = ana._engine._chores._wake
+
+        async def wake_the_chores() -> None:
+            idle.set()
+            for _ in range(200):  # turns of the loop: enough for the chores to look at every queue
+                await asyncio.sleep(0)
+            await ana._engine._storage.read(lambda tx: tx.outbox.queued_users())
+            for _ in range(200):
+                await asyncio.sleep(0)
+
+        server.while_listing = wake_the_chores
+        requests = server.list_requests
+        for number in range(20):  # a race: asked again in some of them, not in each
+            with pytest.raises(ServerError):
+                await ana.send(f"nobody-{number}", "text")
+            await wake_the_chores()
+        assert server.list_requests == requests + 20
+        assert (
+            await ana._engine._storage.read(lambda tx: tx.inbox.last_position()) == 0
+        )  # and no event beside
+        server.while_listing = None
+
+
 async def test_an_unknown_user_is_an_error_and_leaves_nothing(server: FakeServer) -> None:
     async with open_client(server, "ana") as ana:
         with pytest.raises(ServerError) as caught:
